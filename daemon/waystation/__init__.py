@@ -1,0 +1,1 @@
+"""Waystation: a verifying artifact cache and local HTTP mirror for Nomad clients."""

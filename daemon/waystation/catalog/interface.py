@@ -1,0 +1,47 @@
+"""What the rooms above need of a catalog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from waystation.model import Artifact, Digest, TargetPath
+    from waystation.status import CatalogStatus
+
+
+class Catalog(Protocol):
+    """Knows targets; not bytes, policy, pins or Nomad."""
+
+    async def resolve(self, name: TargetPath, *, fresh: bool = False) -> Artifact:
+        """Say what a target must be; `fresh` asks the origin whatever is remembered.
+
+        Raises:
+            UnknownTarget: the origin has no such key.
+            NoChecksum: nothing vouches for its bytes.
+            Inconsistent, MalformedChecksum: what vouches for it can't be used.
+            TargetChanged: another digest than the one once seen.
+            OriginError: the origin gave no answer, and nothing is remembered.
+        """
+        ...
+
+    def list(self, pattern: str) -> AsyncIterator[TargetPath]:
+        """Names in the origin that match a shell-style pattern (``*`` crosses slashes).
+
+        Raises:
+            OriginError: the origin can't list, denies it, or is away.
+        """
+        ...
+
+    def by_digest(self, digest: Digest) -> Artifact | None:
+        """A known target that has these bytes."""
+        ...
+
+    async def forget(self, name: TargetPath) -> bool:
+        """Drop what was once seen for a name, durably; False where nothing was."""
+        ...
+
+    def status(self) -> CatalogStatus:
+        """A snapshot; never waits."""
+        ...

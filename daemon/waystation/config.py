@@ -1,0 +1,323 @@
+"""One settings model: defaults, overridden by the TOML file, by ``WAYSTATION_…`` variables, by flags, in this order."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from waystation.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SYSTEM_CONFIG = Path("/etc/waystation/waystation.toml")
+ENV_PREFIX = "WAYSTATION_"
+ENV_CONFIG = "WAYSTATION_CONFIG"
+_NESTING = "__"
+
+_SIZE_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _SIZE_UNITS[f"{_letter}b"] = 1000**_power
+    _SIZE_UNITS[f"{_letter}ib"] = 1024**_power
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(value: object) -> int:
+    """Read a size, ``"20GiB"`` or a whole number of bytes, as bytes.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        text = str(value)
+    elif isinstance(value, str):
+        text = value.strip()
+    else:
+        text = ""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
+    if not match or match[2].lower() not in _SIZE_UNITS:
+        raise ValueError('not a size: write it like "20GiB", "500MB" or a whole number of bytes')
+    unit = _SIZE_UNITS[match[2].lower()]
+    return int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit
+
+
+def parse_duration(value: object) -> float:
+    """Read a duration, ``"30s"`` or a number of seconds, as seconds.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|[smhd]?)", text)
+    if not match:
+        raise ValueError('not a duration: write it like "30s", "500ms", "5m", "7d" or a number of seconds')
+    return float(match[1]) * _DURATION_UNITS[match[2] or "s"]
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _as_user() -> bool:
+    return os.geteuid() != 0
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / fallback)
+
+
+def _default_origin_url() -> str:
+    if _as_user():
+        return (_xdg("XDG_DATA_HOME", ".local/share") / "waystation/artifacts").as_uri()
+    return "file:///srv/artifacts"
+
+
+def _default_store_path() -> Path:
+    return _xdg("XDG_CACHE_HOME", ".cache") / "waystation" if _as_user() else Path("/var/lib/waystation")
+
+
+def _default_socket() -> Path:
+    if _as_user():
+        return _xdg("XDG_RUNTIME_DIR", ".cache") / "waystation/admin.sock"
+    return Path("/run/waystation/admin.sock")
+
+
+class OriginSettings(_Section):
+    """Where bytes come from."""
+
+    url: str = Field(default_factory=_default_origin_url)
+    endpoint_url: str | None = None
+    region: str | None = None
+    addressing_style: Literal["path", "virtual", "auto"] = "path"
+    ca_bundle: Path | None = None
+    credentials_file: Path | None = None
+    max_connections: int = Field(default=32, ge=1, le=1024)
+    connect_timeout: PositiveDuration = 3.0
+    request_timeout: PositiveDuration = 10.0
+    attempts: int = Field(default=3, ge=1, le=10)
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme == "s3" and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc):
+            return value
+        if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+            return value
+        raise ValueError('expected "s3://bucket", "s3://bucket/prefix" or "file:///folder"')
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _http_endpoint(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_http_url(value, ("http", "https"))
+        return value
+
+
+class CatalogSettings(_Section):
+    """Which targets exist and what they must be."""
+
+    mode: Literal["plain"] = "plain"
+    missing_checksum: Literal["refuse", "pin-first"] = "refuse"
+    refresh: Duration = 30.0
+
+
+class MirrorSettings(_Section):
+    """The HTTP face."""
+
+    listen: tuple[str, ...] = Field(default=("http://127.0.0.1:4650",), min_length=1)
+    hosts: tuple[str, ...] = ()
+    drain_timeout: Duration = 30.0
+    max_connections: int = Field(default=1024, ge=1)
+    max_header_size: Size = 16 * 1024
+    header_timeout: PositiveDuration = 10.0
+    idle_timeout: PositiveDuration = 75.0
+    send_timeout: PositiveDuration = 120.0
+    access_log: bool = True
+
+    @field_validator("listen")
+    @classmethod
+    def _plain_http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            _check_http_url(address, ("http",))
+            if urlsplit(address).port is None:
+                raise ValueError(f'"{address}" names no port, expected one like "http://127.0.0.1:4650"')
+        return value
+
+
+class StoreSettings(_Section):
+    """Blobs on disk."""
+
+    path: Path = Field(default_factory=_default_store_path)
+    max_size: Size = 20 * 1024**3
+    min_free: Size = 1024**3
+
+
+class TransferSettings(_Section):
+    """From the origin to the store."""
+
+    stall_timeout: PositiveDuration = 10.0
+    connections: int = Field(default=2, ge=1, le=16)
+    """Ranges asked for at once by one flight, once it has ramped up."""
+    max_flights: int = Field(default=8, ge=1, le=256)
+    """Flights that fetch at once; further ones are queued."""
+
+
+class AdminSettings(_Section):
+    """The Unix socket through which all that changes anything goes."""
+
+    socket: Path = Field(default_factory=_default_socket)
+
+
+class LogSettings(_Section):
+    """What the daemon says of itself, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Settings(_Section):
+    """Everything that can be set, as `docs/configuration.md` lists it."""
+
+    origin: OriginSettings = Field(default_factory=OriginSettings)
+    catalog: CatalogSettings = Field(default_factory=CatalogSettings)
+    mirror: MirrorSettings = Field(default_factory=MirrorSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    transfer: TransferSettings = Field(default_factory=TransferSettings)
+    admin: AdminSettings = Field(default_factory=AdminSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+
+def default_config_path() -> Path:
+    """Where the configuration is looked for when no ``--config`` names it."""
+    if named := os.environ.get(ENV_CONFIG):
+        return Path(named)
+    return _xdg("XDG_CONFIG_HOME", ".config") / "waystation/waystation.toml" if _as_user() else SYSTEM_CONFIG
+
+
+def load_settings(
+    path: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    flags: Sequence[str] = (),
+) -> Settings:
+    """Read the settings from file, environment and ``--set`` flags (``"mirror.listen=…"``).
+
+    A file named by `path` or ``WAYSTATION_CONFIG`` must exist; the default one may be absent.
+
+    Raises:
+        ConfigError: the file can't be read, or a key or value is wrong: it names key and place.
+    """
+    environment = os.environ if environment is None else environment
+    named = path or (Path(environment[ENV_CONFIG]) if environment.get(ENV_CONFIG) else None)
+    file = named or default_config_path()
+    layers: list[tuple[str, dict[str, Any]]] = [(str(file), _read_file(file, must_exist=named is not None))]
+    layers += [(name, _nested(keys, value)) for name, keys, value in _from_environment(environment)]
+    layers += [(f"--set {flag}", _from_flag(flag)) for flag in flags]
+    merged: dict[str, Any] = {}
+    for _, values in layers:
+        _merge(merged, values)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise _explain(error, layers) from error
+
+
+def _check_http_url(value: str, schemes: tuple[str, ...]) -> None:
+    try:
+        parts = urlsplit(value)
+        port_ok = parts.port is None or parts.port >= 0
+    except ValueError:
+        raise ValueError(f'"{value}" is not a URL') from None
+    if not port_ok or parts.scheme not in schemes or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError(f'"{value}" is not like "{schemes[0]}://host:port"')
+    if parts.username or parts.password:
+        raise ValueError("credentials don't belong in a URL; use the AWS chain or credentials_file")
+
+
+def _read_file(file: Path, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        if not must_exist:
+            return {}
+        raise ConfigError(f"{file}: there is no such file", advice="Name an existing file with --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        detail = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{file}: can't be read: {detail}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, list[str], str]]:
+    return [
+        (name, name[len(ENV_PREFIX) :].lower().split(_NESTING), environment[name])
+        for name in sorted(environment)
+        if name.startswith(ENV_PREFIX) and name != ENV_CONFIG
+    ]
+
+
+def _from_flag(flag: str) -> dict[str, Any]:
+    key, equals, value = flag.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {flag}: expected KEY=VALUE, for example --set store.max_size=5GiB")
+    return _nested(key.split("."), value)
+
+
+def _nested(keys: list[str], value: str) -> dict[str, Any]:
+    """Place a text value under its keys; lists are written in TOML, or as one bare value."""
+    nested: Any = value
+    if value.startswith(("[", "{")):
+        try:
+            nested = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            nested = value
+    elif tuple(keys) in _LISTS:
+        nested = [part.strip() for part in value.split(",") if part.strip()]
+    for key in reversed(keys):
+        nested = {key: nested}
+    return dict(nested)
+
+
+_LISTS = {("mirror", "listen"), ("mirror", "hosts")}
+
+
+def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, dict) else value
+
+
+def _explain(error: ValidationError, layers: list[tuple[str, dict[str, Any]]]) -> ConfigError:
+    """Say of the first mistake which key is wrong, where it was set, and what was expected."""
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"] if not isinstance(part, int)]
+    key = ".".join(location)
+    place = next((name for name, values in reversed(layers) if _has(values, location)), layers[0][0])
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"{place}: unknown key '{key}'")
+    message = first["msg"].removeprefix("Value error, ")
+    given = first["input"]
+    shown = f", not {given!r}" if isinstance(given, str | int | float) and "secret" not in key else ""
+    return ConfigError(f"{place}: {key}: {message}{shown}")
+
+
+def _has(values: Any, location: list[str]) -> bool:
+    for key in location:
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True

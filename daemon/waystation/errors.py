@@ -1,0 +1,266 @@
+"""The error types: each knows the metric's label, one sentence of advice, and whether trying again may help.
+
+Which HTTP status an error means is the mirror's business and stands in ``mirror/replies.py``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WaystationError(Exception):
+    """Something that a person can act on.
+
+    ``str(error)`` says what happened, ``advice`` what to do next. ``reason`` is the bounded label
+    that log lines and metrics carry; ``transient`` says whether the same call may succeed later.
+    """
+
+    reason: ClassVar[str] = "error"
+    transient: ClassVar[bool] = False
+    advice: str = ""
+
+    def __init__(self, message: str, *, advice: str | None = None) -> None:
+        super().__init__(message)
+        if advice is not None:
+            self.advice = advice
+
+
+class ConfigError(WaystationError):
+    """The configuration can't be used as it stands."""
+
+    reason = "config"
+    advice = "Correct the named setting; docs/configuration.md lists every key."
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+class BadTarget(WaystationError):
+    """A name that no target can have."""
+
+    reason = "bad_target"
+    advice = "Targets are named <app>/<file>, for example app/app-0.1.0-x86_64."
+
+
+# --- the origin ----------------------------------------------------------------------------------
+
+
+class OriginError(WaystationError):
+    """The origin did not do what was asked of it."""
+
+    reason = "origin"
+
+
+class Missing(OriginError):
+    """The origin says for certain that it has no such key."""
+
+    reason = "missing"
+    advice = "Check the key with `waystation list`, or publish it."
+
+
+class Denied(OriginError):
+    """The origin refuses these credentials (S3 also says so for what is missing, without ListBucket)."""
+
+    reason = "origin_denied"
+    advice = (
+        "Check the reader's credentials and policy: it needs s3:GetObject on the keys and s3:ListBucket on the bucket."
+    )
+
+
+class Unreachable(OriginError):
+    """The origin gave no usable answer in time."""
+
+    reason = "origin_unreachable"
+    transient = True
+    advice = "Check that the origin is up and that [origin] endpoint_url is right; it is asked again by itself."
+
+    def __init__(self, message: str, *, advice: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, advice=advice)
+        self.retry_after_s = retry_after_s
+
+
+class Short(OriginError):
+    """Fewer bytes came than the origin announced."""
+
+    reason = "short_body"
+    transient = True
+    advice = "The connection to the origin broke in mid-body; it is asked again by itself."
+
+
+class RevisionChanged(OriginError):
+    """The object is no longer the revision that was asked for."""
+
+    reason = "revision_changed"
+    advice = "Published names never change their bytes: publish a new version instead of replacing the object."
+
+
+class TooLarge(OriginError):
+    """A small body is larger than any that is valid."""
+
+    reason = "too_large"
+    advice = "The key holds something else than its name says; publish or adopt the target again."
+
+
+class NotListable(OriginError):
+    """The origin can't list its keys."""
+
+    reason = "not_listable"
+    advice = "Name targets one by one, or use an origin that can list."
+
+
+class AlreadyExists(OriginError):
+    """A key that must be created is there already."""
+
+    reason = "already_exists"
+    advice = "Published names never change their bytes: publish under a new version."
+
+
+# --- the catalog ---------------------------------------------------------------------------------
+
+
+class CatalogError(WaystationError):
+    """The catalog can't say what a target must be."""
+
+    reason = "catalog"
+
+
+class UnknownTarget(CatalogError):
+    """The catalog does not have this target."""
+
+    reason = "unknown_target"
+    advice = "See `waystation list` for what is published."
+
+
+class NoChecksum(CatalogError):
+    """The object is there, but nothing vouches for its bytes."""
+
+    reason = "no_checksum"
+    advice = 'Run `waystation adopt` to add checksums, or set [catalog] missing_checksum = "pin-first".'
+
+
+class Inconsistent(CatalogError):
+    """Two statements about one target contradict each other."""
+
+    reason = "inconsistent"
+    advice = "Publish the target again under a new version; what vouches for this one was written by two hands."
+
+
+class MalformedChecksum(CatalogError):
+    """A checksum or piece file can't be read as one."""
+
+    reason = "malformed_checksum"
+    advice = "Remove the malformed .sha256 or .pieces object and run `waystation adopt`."
+
+
+class TargetChanged(CatalogError):
+    """A name now claims another digest than the one once seen for it."""
+
+    reason = "changed"
+    advice = "If the change is wanted, run `waystation catalog forget TARGET`; otherwise restore the object."
+
+
+# --- the store -----------------------------------------------------------------------------------
+
+
+class StoreError(WaystationError):
+    """The store can't keep its promise."""
+
+    reason = "store"
+
+
+class NoRoom(StoreError):
+    """No room, even after evicting all that may be evicted."""
+
+    reason = "no_room"
+    advice = "Raise [store] max_size, free disk space, or unpin targets; `waystation status` shows what is held."
+
+
+class StoreLocked(StoreError):
+    """Another daemon holds this store."""
+
+    reason = "store_locked"
+    advice = "Stop the other daemon, or give this one a [store] path of its own."
+
+
+class StoreFormat(StoreError):
+    """The folder is not a store that this version can use."""
+
+    reason = "store_format"
+    advice = "Use the Waystation version that wrote it, or another [store] path."
+
+
+class StoreUnusable(StoreError):
+    """The operating system refuses the store's files."""
+
+    reason = "store_unusable"
+    advice = "Check the owner, mode and free space of [store] path."
+
+
+# --- the transfer --------------------------------------------------------------------------------
+
+
+class TransferError(WaystationError):
+    """A transfer ended without the artifact."""
+
+    reason = "transfer"
+
+
+class DigestMismatch(TransferError):
+    """The whole body is not what the catalog said."""
+
+    reason = "digest_mismatch"
+    advice = "The origin's bytes are not the published ones: restore the object, or publish a new version."
+
+
+class PieceMismatch(TransferError):
+    """A piece, asked for twice, is not what the catalog said."""
+
+    reason = "piece_mismatch"
+    advice = "The origin's bytes are not the published ones: restore the object, or publish a new version."
+
+
+class LayerMismatch(TransferError):
+    """The piece layer does not lead to the root that the catalog said."""
+
+    reason = "layer_mismatch"
+    advice = "The origin's .pieces object is not the published one: remove it and run `waystation adopt`."
+
+
+# --- publishing ----------------------------------------------------------------------------------
+
+
+class PublishError(WaystationError):
+    """Nothing was published, or not all of it."""
+
+    reason = "publish"
+
+
+class Conflict(PublishError):
+    """Other bytes are published under this name."""
+
+    reason = "conflict"
+    advice = "A published name never changes its bytes: publish under a new version."
+
+
+class SourceChanged(PublishError):
+    """The file changed while it was being uploaded."""
+
+    reason = "source_changed"
+    advice = "Publish a file that nothing writes to any more, and run publish again."
+
+
+class BadBundle(PublishError):
+    """The file is not one that can be published."""
+
+    reason = "bad_bundle"
+    advice = "Publish one regular, non-empty file."
+
+
+# --- the daemon ----------------------------------------------------------------------------------
+
+
+class DaemonError(WaystationError):
+    """The daemon here can't be asked, or can't start."""
+
+    reason = "daemon"
+    advice = "Is it running? Start it with `waystation serve`, and check [admin] socket."

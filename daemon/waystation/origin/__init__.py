@@ -1,0 +1,1 @@
+"""Where bytes come from: an S3 bucket or a folder, behind one small interface."""

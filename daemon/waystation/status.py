@@ -1,0 +1,87 @@
+"""Frozen snapshots of each part, as the faces show them; times are seconds since the epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+CircuitState = Literal["closed", "open", "half-open"]
+FlightState = Literal["queued", "fetching", "sealing", "done", "failed", "abandoned"]
+
+
+@dataclass(frozen=True, slots=True)
+class OriginStatus:
+    """The origin as seen from here."""
+
+    url: str
+    up: bool | None
+    """None: not asked yet."""
+    circuit: CircuitState
+    retry_after_s: float | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogStatus:
+    """What the catalog knows."""
+
+    mode: str
+    targets: int
+    last_refresh: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """What the store holds."""
+
+    path: str
+    blobs: int
+    stored_bytes: int
+    """Blobs and spool, with the room that running flights have reserved."""
+    limit_bytes: int
+    free_bytes: int
+    min_free_bytes: int
+    pinned_bytes: int
+    oldest_idle_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlightStatus:
+    """One running transfer."""
+
+    target: str
+    digest: str
+    state: FlightState
+    size_bytes: int
+    held_bytes: int
+    riders: int
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that was not answered with its bytes."""
+
+    at: float
+    target: str
+    code: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StationStatus:
+    """The whole daemon, as `waystation status` shows it."""
+
+    version: str
+    pid: int
+    started: float
+    ready: bool
+    not_ready_because: tuple[str, ...]
+    listen: tuple[str, ...]
+    origin: OriginStatus
+    catalog: CatalogStatus
+    store: StoreStatus
+    flights: tuple[FlightStatus, ...]
+    refusals: tuple[Refusal, ...]
+    """The latest first."""

@@ -1,0 +1,102 @@
+"""Every metric, declared here and nowhere else: prefix ``waystation_``, base units, bounded labels."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+_SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0)
+
+
+class Metrics:
+    """One daemon's metrics, in a registry of their own; passed to each part by its constructor."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        self.requests = Counter(
+            "waystation_requests",
+            "Requests answered by the mirror.",
+            ("route", "code", "cache", "reason"),
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "waystation_request_seconds",
+            "Time from a request's headers to the last byte of its answer.",
+            ("route", "cache"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.first_byte_seconds = Histogram(
+            "waystation_first_byte_seconds",
+            "Time from a request's headers to the first byte of its answer.",
+            ("cache",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.served_bytes = Counter(
+            "waystation_served_bytes", "Bytes of bodies sent to clients.", ("cache",), registry=registry
+        )
+
+        self.origin_requests = Counter(
+            "waystation_origin_requests", "Requests to the origin.", ("op", "outcome"), registry=registry
+        )
+        self.origin_bytes = Counter(
+            "waystation_origin_bytes", "Bytes of bodies read from the origin.", registry=registry
+        )
+        self.origin_up = Gauge(
+            "waystation_origin_up", "1 while the origin answers, 0 while its circuit is open.", registry=registry
+        )
+
+        self.flights = Gauge("waystation_flights", "Transfers that are running or queued.", registry=registry)
+        self.flight_seconds = Histogram(
+            "waystation_flight_seconds", "Time from a flight's start to its end.", buckets=_SECONDS, registry=registry
+        )
+        self.flight_retries = Counter(
+            "waystation_flight_retries", "Ranges asked for again.", ("reason",), registry=registry
+        )
+        self.verification_failures = Counter(
+            "waystation_verification_failures",
+            "Bytes or checksums that are not what the catalog said.",
+            ("where",),
+            registry=registry,
+        )
+        self.verified_bytes = Counter("waystation_verified_bytes", "Bytes hashed.", ("where",), registry=registry)
+        self.verify_seconds = Counter(
+            "waystation_verify_seconds", "Time spent hashing, summed over threads.", ("where",), registry=registry
+        )
+
+        self.store_bytes = Gauge(
+            "waystation_store_bytes", "Bytes of blobs and spool, with what running flights reserved.", registry=registry
+        )
+        self.store_limit_bytes = Gauge(
+            "waystation_store_limit_bytes", "The quota, [store] max_size.", registry=registry
+        )
+        self.store_free_bytes = Gauge(
+            "waystation_store_free_bytes", "Free bytes of the store's filesystem.", registry=registry
+        )
+        self.store_blobs = Gauge("waystation_store_blobs", "Blobs in the store.", registry=registry)
+        self.store_pinned_bytes = Gauge(
+            "waystation_store_pinned_bytes", "Bytes of blobs that are never evicted.", registry=registry
+        )
+        self.store_oldest_idle_seconds = Gauge(
+            "waystation_store_oldest_idle_seconds",
+            "How long the least recently used blob has not been used: short means the quota is too small.",
+            registry=registry,
+        )
+        self.evictions = Counter("waystation_evictions", "Blobs and partials evicted.", ("reason",), registry=registry)
+        self.evicted_bytes = Counter("waystation_evicted_bytes", "Bytes evicted.", registry=registry)
+
+        self.catalog_targets = Gauge("waystation_catalog_targets", "Targets that the catalog knows.", registry=registry)
+        self.catalog_last_refresh = Gauge(
+            "waystation_catalog_last_refresh_timestamp_seconds",
+            "When the origin last answered the catalog.",
+            registry=registry,
+        )
+        self.recovery_seconds = Gauge(
+            "waystation_recovery_seconds", "Time from start to knowing the store's content.", registry=registry
+        )
+        self.build_info = Info("waystation_build", "The version of Waystation and of Python.", registry=registry)
+
+    def render(self) -> bytes:
+        """Write all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
