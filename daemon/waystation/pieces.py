@@ -23,6 +23,7 @@ DEFAULT_PIECE_BYTES = 1024 * 1024
 MAX_PIECES = 32 * 1024
 """A longer file gets larger pieces, so that its layer stays below 1 MiB."""
 HASH_BYTES = 32
+MAX_PIECE_BYTES = 1024 * 1024 * 1024
 MAX_LINE_BYTES = 8 * 1024
 MAX_PIECES_FILE_BYTES = MAX_LINE_BYTES + 2 * MAX_PIECES * HASH_BYTES
 """No valid ``.pieces`` file is longer: twice what we write, for other writers' choice of length."""
@@ -45,8 +46,10 @@ class PieceTree:
     def __post_init__(self) -> None:
         if len(self.root) != HASH_BYTES:
             raise ValueError(f"a piece root has {HASH_BYTES} bytes, not {len(self.root)}")
-        if self.piece_length < BLOCK_BYTES or self.piece_length & (self.piece_length - 1):
-            raise ValueError(f"a piece length is a power of two from {BLOCK_BYTES} bytes, not {self.piece_length}")
+        if not BLOCK_BYTES <= self.piece_length <= MAX_PIECE_BYTES or self.piece_length & (self.piece_length - 1):
+            raise ValueError(
+                f"a piece length is a power of two from {BLOCK_BYTES} to {MAX_PIECE_BYTES} bytes, not {self.piece_length}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +94,24 @@ def piece_count(size_bytes: int, piece_length: int) -> int:
     return -(-size_bytes // piece_length)
 
 
-def hash_piece(data: memoryview, *, size_bytes: int, piece_length: int) -> bytes:
-    """Hash one piece of a file that has ``size_bytes`` in all (BEP 52, "pieces root" and "piece layers")."""
-    leaves = [sha256(data[offset : offset + BLOCK_BYTES]).digest() for offset in range(0, len(data), BLOCK_BYTES)]
-    width = piece_length // BLOCK_BYTES if size_bytes > piece_length else _next_power_of_two(len(leaves))
-    return _merkle_root(leaves, width, _ZERO_LEAF)
+class PieceHasher:
+    """Hashes one piece whose bytes arrive in order, in portions (BEP 52, "pieces root" and "piece layers")."""
+
+    def __init__(self, size_bytes: int, piece_length: int) -> None:
+        self._size_bytes = size_bytes
+        self._piece_length = piece_length
+        self._leaves: list[bytes] = []
+
+    def update(self, data: memoryview) -> None:
+        """Take the next bytes: whole blocks, but for the last portion of the file."""
+        self._leaves += [sha256(data[at : at + BLOCK_BYTES]).digest() for at in range(0, len(data), BLOCK_BYTES)]
+
+    def finish(self) -> bytes:
+        """Return the hash of what came since the last `finish`, 32 bytes, and begin the next piece."""
+        leaves, self._leaves = self._leaves, []
+        several = self._size_bytes > self._piece_length
+        width = self._piece_length // BLOCK_BYTES if several else _next_power_of_two(len(leaves))
+        return _merkle_root(leaves, width, _ZERO_LEAF)
 
 
 def root_of(layer: PieceLayer, piece_length: int) -> bytes:
@@ -109,26 +125,30 @@ def root_of(layer: PieceLayer, piece_length: int) -> bytes:
     return _merkle_root(list(layer), _next_power_of_two(len(layer)), _padding_piece(piece_length))
 
 
-class PieceHasher:
-    """Builds the tree of a file whose bytes arrive in order, in any portions; holds at most one piece."""
+class TreeHasher:
+    """Builds the tree of a file whose bytes arrive in order, in any portions; holds less than one block of them."""
 
     def __init__(self, size_bytes: int, piece_length: int | None = None) -> None:
         self._size_bytes = size_bytes
         self._piece_length = piece_length or piece_length_for(size_bytes)
-        self._pending = bytearray()
+        self._piece = PieceHasher(size_bytes, self._piece_length)
+        self._block = bytearray()
         self._hashes: list[bytes] = []
         self._seen_bytes = 0
 
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the file."""
-        self._seen_bytes += len(data)
         view = memoryview(data)
-        while view:
-            take = self._piece_length - len(self._pending)
-            self._pending += view[:take]
+        if self._block:
+            take = BLOCK_BYTES - len(self._block)
+            self._block += view[:take]
             view = view[take:]
-            if len(self._pending) == self._piece_length:
-                self._finish_piece()
+            if len(self._block) == BLOCK_BYTES:
+                block, self._block = self._block, bytearray()
+                self._take_blocks(memoryview(block))
+        whole = len(view) - len(view) % BLOCK_BYTES
+        self._take_blocks(view[:whole])
+        self._block += view[whole:]
 
     def finish(self) -> tuple[PieceTree, PieceLayer]:
         """Close the last piece and return the tree.
@@ -136,18 +156,23 @@ class PieceHasher:
         Raises:
             ValueError: the bytes taken are not as many as announced, or none.
         """
+        if self._block:
+            self._take_blocks(memoryview(self._block))
         if self._seen_bytes != self._size_bytes:
             raise ValueError(f"{self._seen_bytes} bytes came, {self._size_bytes} were announced")
-        if self._pending:
-            self._finish_piece()
+        if self._seen_bytes % self._piece_length:
+            self._hashes.append(self._piece.finish())
         layer = PieceLayer(b"".join(self._hashes))
         return PieceTree(root_of(layer, self._piece_length), self._piece_length), layer
 
-    def _finish_piece(self) -> None:
-        with memoryview(self._pending) as view:
-            piece = hash_piece(view, size_bytes=self._size_bytes, piece_length=self._piece_length)
-        self._hashes.append(piece)
-        self._pending.clear()
+    def _take_blocks(self, view: memoryview) -> None:
+        while len(view):
+            portion = view[: self._piece_length - self._seen_bytes % self._piece_length]
+            self._piece.update(portion)
+            self._seen_bytes += len(portion)
+            if self._seen_bytes % self._piece_length == 0:
+                self._hashes.append(self._piece.finish())
+            view = view[len(portion) :]
 
 
 def dump_pieces(line: PiecesLine, layer: PieceLayer) -> bytes:
