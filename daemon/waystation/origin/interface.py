@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -111,10 +111,13 @@ class Origin(Protocol):
 class OriginWriter(Protocol):
     """The write side, in files of its own that the daemon never imports."""
 
-    async def create(self, key: str, body: Path | bytes, *, sha256: Digest) -> ObjectInfo:
+    async def create(
+        self, key: str, body: Path | bytes, *, sha256: Digest, progress: Callable[[int], None] | None = None
+    ) -> ObjectInfo:
         """Create the key, whole or not at all; what is there is never replaced.
 
-        The body is hashed again as it is read: `sha256` is what it must be.
+        The body is hashed again as it is read: `sha256` is what it must be. `progress` is told the
+        bytes written so far, from any thread.
 
         Raises:
             AlreadyExists: the key is there (also when another writer was faster).
