@@ -23,6 +23,8 @@ TargetPath = NewType("TargetPath", str)
 RESERVED_APPS = frozenset({"root", "targets", "snapshot", "timestamp", "metadata"})
 RESERVED_SUFFIXES = (".sha256", ".pieces", ".provenance.json")
 MAX_TARGET_BYTES = 1024  # an S3 key's own limit
+ARCH_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
+"""Go's names of machines, as in Nomad's ``${attr.cpu.arch}``, to the kernel's, as in ``${attr.kernel.arch}``."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _APP = re.compile(r"[a-z0-9][a-z0-9-]*")
