@@ -1,0 +1,80 @@
+"""What every test may ask for: a clean environment, one MinIO for the session, a fresh bucket for each test.
+
+minio           the session's MinIO server; tests that stop it start one of their own (`minio_alone`)
+bucket          a new, empty bucket on it
+bucket_settings the `OriginSettings` with which its owner reads and writes it
+minio_alone     a MinIO of the test's own, to be stopped and started at will
+toxiproxy       the session's toxiproxy; ask it for a `proxy(port)` of the test's own
+metrics         fresh metrics
+disk            the real disk
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from peers.minio import Bucket, MinioServer, running_minio
+from peers.toxiproxy import Toxiproxy, running_toxiproxy
+from waystation.disk import Disk
+from waystation.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from waystation.config import OriginSettings
+
+_DEVELOPERS_OWN = ("AWS_", "WAYSTATION_", "MINIO_", "XDG_")
+_PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy"}
+_bucket_numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """Take the developer's own credentials, settings and proxies out of the environment, also of child processes."""
+    for name in list(os.environ):
+        if name.startswith(_DEVELOPERS_OWN) or name.lower() in _PROXIES:
+            del os.environ[name]
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
+    with running_minio(tmp_path_factory.mktemp("minio")) as server:
+        yield server
+
+
+@pytest.fixture
+def minio_alone(tmp_path: Path) -> Iterator[MinioServer]:
+    with running_minio(tmp_path / "minio") as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(minio: MinioServer) -> Bucket:
+    return minio.create_bucket(f"bucket-{next(_bucket_numbers)}")
+
+
+@pytest.fixture
+def bucket_settings(bucket: Bucket, tmp_path: Path) -> OriginSettings:
+    return bucket.settings(bucket.server.keys.write(tmp_path / "credentials"))
+
+
+@pytest.fixture(scope="session")
+def toxiproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toxiproxy]:
+    with running_toxiproxy(tmp_path_factory.mktemp("toxiproxy")) as server:
+        yield server
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
