@@ -7,7 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -107,6 +107,12 @@ class OriginSettings(_Section):
     request_timeout: PositiveDuration = 10.0
     attempts: int = Field(default=3, ge=1, le=10)
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder that a ``file://`` URL names; None for S3."""
+        parts = urlsplit(self.url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
@@ -170,6 +176,8 @@ class TransferSettings(_Section):
     stall_timeout: PositiveDuration = 10.0
     connections: int = Field(default=2, ge=1, le=16)
     """Ranges asked for at once by one flight, once it has ramped up."""
+    retries: int = Field(default=6, ge=0, le=100)
+    """How many ranges of one flight may be lost in a row, without a good piece between them."""
     max_flights: int = Field(default=8, ge=1, le=256)
     """Flights that fetch at once; further ones are queued."""
 

@@ -17,8 +17,11 @@ class Body(Protocol):
 
     artifact: Artifact
     cache: CacheResult
-    fd: int
-    """Readable by sendfile at the artifact's own offsets, within the runs released so far."""
+
+    @property
+    def fd(self) -> int:
+        """Readable by sendfile at the artifact's own offsets, within the runs released so far (one or more)."""
+        ...
 
     def runs(self, span: Span) -> AsyncIterator[Span]:
         """Releasable runs of `span`, in order, waiting for each; a hit is one run.

@@ -1,0 +1,404 @@
+"""One running transfer: fetches the pieces that `Plan` asks for, releases what may leave, seals the whole.
+
+Its life: queued → fetching → sealing → done, or failed, or abandoned by its last rider. Once it
+seals, nothing stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from dataclasses import replace
+from functools import partial
+from random import uniform
+from typing import TYPE_CHECKING
+
+import structlog
+
+from waystation.errors import (
+    DigestMismatch,
+    Missing,
+    NoRoom,
+    OriginError,
+    StoreError,
+    StoreUnusable,
+    TransferError,
+    WaystationError,
+)
+from waystation.model import Span
+from waystation.status import FlightStatus
+from waystation.transfer.layer import fetch_pieces
+from waystation.transfer.plan import Ask, Plan, Recheck, RiderId
+from waystation.transfer.workers import PieceChecks, RangeJob, RecheckJob, WholeHash
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from waystation.config import TransferSettings
+    from waystation.model import Artifact
+    from waystation.origin.interface import Origin, Source
+    from waystation.pieces import PieceLayer
+    from waystation.status import FlightState
+    from waystation.store.interface import Blob, Shelf, Spool
+    from waystation.telemetry.metrics import Metrics
+    from waystation.transfer.workers import Landing, Workers
+
+log = structlog.get_logger()
+
+HASH_STEP_BYTES = 16 * 1024 * 1024
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 3.0
+
+
+class Flight:
+    """One transfer of one digest, however many ride on it. All methods are the loop's."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        origin: Origin,
+        shelf: Shelf,
+        *,
+        settings: TransferSettings,
+        metrics: Metrics,
+        workers: Workers,
+        slots: asyncio.Semaphore,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self.artifact = artifact
+        self.state: FlightState = "queued"
+        self.ended = asyncio.Event()
+        self._origin = origin
+        self._shelf = shelf
+        self._settings = settings
+        self._metrics = metrics
+        self._workers = workers
+        self._slots = slots
+        self._monotonic = monotonic
+        self._started = wall()
+        self._spool: Spool | None = None
+        self._lease: Blob | None = None
+        """Once sealed: keeps the blob from being evicted while riders still read it."""
+        self._plan: Plan | None = None
+        self._error: WaystationError | None = None
+        self._riders: dict[RiderId, int] = {}
+        """Where each rider stands, in bytes; the plan learns it in pieces."""
+        self._next_rider = 0
+        self._waiting: dict[asyncio.Future[None], int] = {}
+        """Riders' futures, by the piece that each waits for."""
+        self._wake = asyncio.Event()
+        self._resume_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    # --- for riders ----------------------------------------------------------------------------
+
+    @property
+    def joinable(self) -> bool:
+        """Whether a newcomer may ride: not on a flight that is ending."""
+        return self.state in ("queued", "fetching", "sealing")
+
+    def duplicate_fd(self) -> int:
+        """Give a rider a descriptor of its own, behind the first run of `runs`: it may outlive the flight."""
+        blob = self._lease or self._spool
+        if blob is None:
+            raise RuntimeError("a flight without a spool has released nothing")
+        return os.dup(blob.fd)
+
+    def board(self) -> RiderId:
+        """Take one more rider, standing at the first byte."""
+        rider = RiderId(self._next_rider)
+        self._next_rider += 1
+        self._riders[rider] = 0
+        return rider
+
+    def leave(self, rider: RiderId) -> None:
+        """Let a rider off; the last one out abandons what is not sealing yet."""
+        del self._riders[rider]
+        if self._plan:
+            self._plan.seek(rider, None)
+        if not self._riders:
+            self.abandon()
+            self._drop_lease()
+
+    async def runs(self, rider: RiderId, span: Span) -> AsyncIterator[Span]:
+        """Yield releasable runs of `span` in order, waiting for each.
+
+        Raises:
+            OriginError, TransferError, StoreError: the flight ended without the artifact.
+        """
+        at = span.start
+        self._seek(rider, at)
+        while at < span.stop or (not self.artifact.size_bytes and self.state != "done"):
+            if self._error:
+                raise self._error
+            stop = min(self._released_from(at), span.stop)
+            if stop > at:
+                yield Span(at, stop)
+                at = stop
+                self._seek(rider, at)
+            else:
+                await self._wait_for(at)
+
+    # --- its life ------------------------------------------------------------------------------
+
+    def start(self, done: Callable[[Flight], None]) -> None:
+        """Begin; `done` is called once it has ended and its spool is closed or kept."""
+        self._task = asyncio.create_task(self._run(done), name=f"flight {self.artifact.target}")
+
+    def abandon(self) -> None:
+        """Give up what is not sealing yet; what arrived is kept where it can be checked again."""
+        if self._task and self.state in ("queued", "fetching"):
+            self.state = "abandoned"
+            self._task.cancel()
+
+    def status(self) -> FlightStatus:
+        """A snapshot; never waits."""
+        return FlightStatus(
+            target=self.artifact.target,
+            digest=self.artifact.digest,
+            state=self.state,
+            size_bytes=self.artifact.size_bytes,
+            held_bytes=self._plan.held_bytes if self._plan else 0,
+            riders=len(self._riders),
+            started=self._started,
+        )
+
+    async def _run(self, done: Callable[[Flight], None]) -> None:
+        began = self._monotonic()
+        keep = False
+        try:
+            async with self._slots:
+                self.state = "fetching"
+                await self._fly()
+            self.state = "done"
+        except asyncio.CancelledError:
+            self.state, keep = "abandoned", True
+            self._error = TransferError("the transfer was given up", advice="Ask again.")
+        except Exception as error:  # noqa: BLE001 - the flight's own task: whatever ended it, its riders must hear of it
+            self.state = "failed"
+            self._error = _cause_of(error)
+            keep = self._error.transient
+            self._report(self._error)
+        finally:
+            self._metrics.flight_seconds.observe(self._monotonic() - began)
+            if self._spool:
+                self._spool.close(keep=keep and self.artifact.pieces is not None)
+                self._spool = None
+            if not self._riders:
+                self._drop_lease()
+            self.ended.set()
+            done(self)
+            self._wake_riders()
+
+    async def _fly(self) -> None:
+        layer = await self._fetch_layer()
+        source = await self._origin.source(self.artifact.key, if_match=self.artifact.etag)
+        try:
+            self._spool = spool = await self._shelf.reserve(self.artifact, layer)
+            self._plan = plan = Plan(
+                self.artifact,
+                spool.suspect,
+                spool.window,
+                width=self._settings.connections,
+                retries=self._settings.retries,
+            )
+            for rider, at in self._riders.items():
+                plan.seek(rider, at // plan.unit_bytes)
+            checks = PieceChecks(self.artifact, layer, self._metrics)
+            whole = WholeHash(spool, self._metrics)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._hash(whole, spool, plan))
+                await self._fetch(group, source, spool, checks, plan)
+                self.state = "sealing"
+        finally:
+            source.close()
+        await self._seal(whole, spool)
+
+    async def _fetch_layer(self) -> PieceLayer | None:
+        if not self.artifact.pieces:
+            return None
+        try:
+            return (await fetch_pieces(self._origin, self.artifact)).layer
+        except Missing:
+            self.artifact = replace(self.artifact, pieces=None)
+            log.warning("pieces_missing", target=self.artifact.target, advice="run `waystation adopt`")
+            return None
+
+    async def _fetch(
+        self, group: asyncio.TaskGroup, source: Source, spool: Spool, checks: PieceChecks, plan: Plan
+    ) -> None:
+        """Start what the plan says until every piece is held."""
+        while not plan.complete:
+            self._wake.clear()
+            if (pause := self._resume_at - self._monotonic()) > 0:
+                await asyncio.sleep(pause)
+            while job := plan.next():
+                if isinstance(job, Recheck):
+                    group.create_task(self._recheck(job, spool, checks, plan))
+                else:
+                    group.create_task(self._ask(job, source, spool, checks, plan))
+            plan.make_way()
+            await self._wake.wait()
+
+    async def _ask(self, ask: Ask, source: Source, spool: Spool, checks: PieceChecks, plan: Plan) -> None:
+        def land(index: int, *, good: bool) -> None:
+            self._metrics.origin_bytes.inc(plan.size_of(index))
+            if not good:
+                self._metrics.flight_retries.labels("bad_piece").inc()
+            self._land(plan, index, good=good)
+            if plan.yielding(index):
+                job.end_early()
+
+        landings = _Landings(land)
+        job = RangeJob(source, spool, checks, plan.pieces_of(ask), landings.report)
+        try:
+            await self._workers.run(job.run, job.abort)
+            landings.check()
+            plan.returned(ask)
+        except OriginError as error:
+            landings.check()
+            self._metrics.flight_retries.labels(error.reason).inc()
+            plan.lost(ask, error)
+            self._pause(plan.losses)
+        except OSError as error:
+            raise _disk_refused(error) from error
+        self._wake.set()
+
+    async def _recheck(self, recheck: Recheck, spool: Spool, checks: PieceChecks, plan: Plan) -> None:
+        landings = _Landings(partial(self._land, plan))
+        job = RecheckJob(spool, checks, plan.pieces_of(recheck), landings.report)
+        await self._workers.run(job.run, job.abort)
+        landings.check()
+        self._wake.set()
+
+    def _land(self, plan: Plan, index: int, *, good: bool) -> None:
+        plan.landed(index, good=good)
+        self._wake.set()
+        for future, wanted in list(self._waiting.items()):
+            if wanted == index and not future.done():
+                future.set_result(None)
+
+    async def _hash(self, whole: WholeHash, spool: Spool, plan: Plan) -> None:
+        """Follow the watermark to the end."""
+        while whole.hashed_bytes < self.artifact.size_bytes:
+            ready = min(plan.watermark * plan.unit_bytes, self.artifact.size_bytes)
+            if ready == whole.hashed_bytes:
+                await self._wait_for(ready)
+                continue
+            try:
+                await self._workers.run(
+                    partial(whole.run, min(ready, whole.hashed_bytes + HASH_STEP_BYTES)), whole.abort
+                )
+            except OSError as error:
+                raise _disk_refused(error) from error
+            spool.free(min(whole.hashed_bytes // plan.unit_bytes, self._slowest(plan)))
+
+    async def _seal(self, whole: WholeHash, spool: Spool) -> None:
+        if whole.digest() != self.artifact.digest:
+            raise DigestMismatch(
+                f"the origin's bytes of {self.artifact.target} have sha256 {whole.digest()},"
+                f" the catalog said {self.artifact.digest}"
+            )
+        await spool.commit()
+        self._lease = self._shelf.open(self.artifact.digest)
+
+    def _drop_lease(self) -> None:
+        if self._lease:
+            self._lease.close()
+            self._lease = None
+
+    def _report(self, error: WaystationError) -> None:
+        if isinstance(error, TransferError):
+            self._metrics.verification_failures.labels("origin").inc()
+        log.error(
+            "flight_failed",
+            target=self.artifact.target,
+            digest=self.artifact.digest,
+            reason=error.reason,
+            detail=str(error),
+            advice=error.advice,
+        )
+
+    # --- waiting -------------------------------------------------------------------------------
+
+    def _released_from(self, at: int) -> int:
+        """The end of the run of bytes from `at` on that may leave now."""
+        if self.state == "done":
+            return self.artifact.size_bytes
+        plan = self._plan
+        if plan is None or self.artifact.pieces is None:
+            return at
+        end = min(plan.held_from(at // plan.unit_bytes), plan.count - 1)
+        return max(at, end * plan.unit_bytes)
+
+    def _seek(self, rider: RiderId, at: int) -> None:
+        self._riders[rider] = at
+        if self._plan:
+            self._plan.seek(rider, at // self._plan.unit_bytes)
+            self._wake.set()
+
+    def _slowest(self, plan: Plan) -> int:
+        return min((at // plan.unit_bytes for at in self._riders.values()), default=plan.count)
+
+    async def _wait_for(self, at: int) -> None:
+        """Wait until the piece at byte `at` landed, or the flight ended."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[future] = at // self._plan.unit_bytes if self._plan else -1
+        try:
+            await future
+        finally:
+            del self._waiting[future]
+
+    def _wake_riders(self) -> None:
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_result(None)
+
+    def _pause(self, losses: int) -> None:
+        """After a loss, ask nothing for a moment that grows and is never the same for two daemons."""
+        if losses:
+            longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**losses)
+            self._resume_at = self._monotonic() + uniform(longest / 2, longest)  # noqa: S311 - jitter, no secret
+
+
+class _Landings:
+    """Carries a worker thread's reports to the loop, and what the plan makes of them back to the job's task."""
+
+    def __init__(self, land: Landing) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._land = land
+        self._error: WaystationError | None = None
+
+    def report(self, index: int, *, good: bool) -> None:
+        """Report a piece; from the thread."""
+        self._loop.call_soon_threadsafe(self._deliver, index, good)
+
+    def check(self) -> None:
+        """Raise what the plan raised; behind the job's end all of its reports have been delivered."""
+        if self._error:
+            raise self._error
+
+    def _deliver(self, index: int, good: bool) -> None:  # noqa: FBT001 - call_soon takes no keywords
+        try:
+            self._land(index, good=good)
+        except WaystationError as error:
+            self._error = error
+
+
+def _cause_of(error: BaseException) -> WaystationError:
+    """Find the first error of ours in a task group's end; anything else is a fault of this program."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, WaystationError):
+        return error
+    log.error("flight_broke", exc_info=error)
+    return TransferError("the transfer broke on a fault of its own", advice="Report the log line `flight_broke`.")
+
+
+def _disk_refused(error: OSError) -> StoreError:
+    detail = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoRoom(f"the store's disk filled up in mid-transfer: {detail}")
+    return StoreUnusable(f"the store's disk refuses: {detail}")

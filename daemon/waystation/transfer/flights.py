@@ -1,0 +1,166 @@
+"""One flight a digest, however many ask: hit, join or start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from waystation.errors import DigestMismatch
+from waystation.model import CacheResult, Span
+from waystation.transfer.flight import Flight
+from waystation.transfer.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from waystation.config import TransferSettings
+    from waystation.model import Artifact, Digest
+    from waystation.origin.interface import Origin
+    from waystation.status import FlightStatus
+    from waystation.store.interface import Blob, Shelf
+    from waystation.telemetry.metrics import Metrics
+    from waystation.transfer.interface import Body
+
+THREADS_BESIDE_RANGES = 2
+"""A flight's recheck and its whole hash."""
+
+
+class Flights:
+    """All transfers of one daemon, or of one ``waystation fetch``."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        shelf: Shelf,
+        *,
+        settings: TransferSettings,
+        metrics: Metrics,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._origin = origin
+        self._shelf = shelf
+        self._settings = settings
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._wall = wall
+        self._workers = Workers(settings.max_flights * (settings.connections + THREADS_BESIDE_RANGES))
+        self._slots = asyncio.Semaphore(settings.max_flights)
+        self._flights: dict[Digest, Flight] = {}
+
+    @asynccontextmanager
+    async def open(self, artifact: Artifact) -> AsyncIterator[Body]:
+        """Hit, join or start a flight; see `waystation.transfer.interface.Transfers`."""
+        while True:
+            if blob := self._shelf.open(artifact.digest):
+                with blob:
+                    yield Hit(artifact, blob)
+                return
+            flight = self._flights.get(artifact.digest)
+            if flight is None or flight.joinable:
+                break
+            await flight.ended.wait()
+        if flight:
+            _check_size(artifact, flight.artifact.size_bytes)
+            ride = Ride(artifact, flight, CacheResult.JOINED)
+        else:
+            ride = Ride(artifact, self._start(artifact), CacheResult.MISS)
+        try:
+            yield ride
+        finally:
+            ride.leave()
+
+    def flights(self) -> tuple[FlightStatus, ...]:
+        """A snapshot of what is running; never waits."""
+        return tuple(flight.status() for flight in self._flights.values())
+
+    async def close(self) -> None:
+        """Abandon what is running, keeping the spools, and wait for its end; what is sealing finishes."""
+        for flight in list(self._flights.values()):
+            flight.abandon()
+        for flight in list(self._flights.values()):
+            await flight.ended.wait()
+        self._workers.close()
+
+    def _start(self, artifact: Artifact) -> Flight:
+        flight = Flight(
+            artifact,
+            self._origin,
+            self._shelf,
+            settings=self._settings,
+            metrics=self._metrics,
+            workers=self._workers,
+            slots=self._slots,
+            monotonic=self._monotonic,
+            wall=self._wall,
+        )
+        self._flights[artifact.digest] = flight
+        self._metrics.flights.inc()
+        flight.start(self._ended)
+        return flight
+
+    def _ended(self, flight: Flight) -> None:
+        del self._flights[flight.artifact.digest]
+        self._metrics.flights.dec()
+
+
+class Hit:
+    """A body that is here already: one run, one sendfile."""
+
+    cache = CacheResult.HIT
+
+    def __init__(self, artifact: Artifact, blob: Blob) -> None:
+        _check_size(artifact, blob.size_bytes)
+        self.artifact = artifact
+        self._blob = blob
+
+    @property
+    def fd(self) -> int:
+        return self._blob.fd
+
+    async def runs(self, span: Span) -> AsyncIterator[Span]:
+        """Yield the span itself."""
+        if len(span):
+            yield span
+
+
+class Ride:
+    """A body that is arriving; its descriptor is its own, since a slow reader may outlive the flight."""
+
+    def __init__(self, artifact: Artifact, flight: Flight, cache: CacheResult) -> None:
+        self.artifact = artifact
+        self.cache = cache
+        self._flight = flight
+        self._rider = flight.board()
+        self._fd: int | None = None
+
+    @property
+    def fd(self) -> int:
+        if self._fd is None:
+            raise RuntimeError("nothing has been released yet")
+        return self._fd
+
+    async def runs(self, span: Span) -> AsyncIterator[Span]:
+        """Yield what may leave of the span, as it arrives."""
+        async for run in self._flight.runs(self._rider, span):
+            if self._fd is None:
+                self._fd = self._flight.duplicate_fd()
+            yield run
+
+    def leave(self) -> None:
+        """Give up the ride."""
+        self._flight.leave(self._rider)
+        if self._fd is not None:
+            os.close(self._fd)
+
+
+def _check_size(artifact: Artifact, size_bytes: int) -> None:
+    """Refuse a name whose object can't have the digest claimed for it: no two sizes have one sha256."""
+    if artifact.size_bytes != size_bytes:
+        raise DigestMismatch(
+            f"{artifact.target} has {artifact.size_bytes} bytes in the origin,"
+            f" but the artifact with its sha256 has {size_bytes}"
+        )

@@ -1,0 +1,41 @@
+"""The piece layer of an artifact, fetched from the origin and checked against the root that the catalog vouches for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from waystation.errors import LayerMismatch
+from waystation.pieces import MAX_PIECES_FILE_BYTES, MalformedPieces, parse_pieces
+
+if TYPE_CHECKING:
+    from waystation.model import Artifact
+    from waystation.origin.interface import Origin
+    from waystation.pieces import PieceLayer
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPieces:
+    """A ``.pieces`` file that is the one the catalog read."""
+
+    layer: PieceLayer
+    body: bytes
+    """The whole file, as the origin has it."""
+
+
+async def fetch_pieces(origin: Origin, artifact: Artifact) -> CheckedPieces:
+    """Get an artifact's ``.pieces`` file and check it.
+
+    Raises:
+        LayerMismatch: it is not the one that the catalog read.
+        OriginError: the origin does not give it.
+    """
+    key = f"{artifact.key}.pieces"
+    _, body = await origin.get(key, limit_bytes=MAX_PIECES_FILE_BYTES)
+    try:
+        line, layer = parse_pieces(body)
+    except MalformedPieces as error:
+        raise LayerMismatch(f"{key} can't be used: {error}") from error
+    if (line.sha256, line.size_bytes, line.tree) != (artifact.digest, artifact.size_bytes, artifact.pieces):
+        raise LayerMismatch(f"{key} is no longer the one that the catalog read")
+    return CheckedPieces(layer, body)
