@@ -1,0 +1,83 @@
+"""What announces a target: ``.pieces``, then ``.sha256`` last; created where missing, never replaced."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from waystation.catalog.checksums import MAX_CHECKSUM_BYTES, parse_checksum
+from waystation.errors import AlreadyExists, Conflict, Missing
+from waystation.model import Digest
+from waystation.pieces import MAX_PIECES_FILE_BYTES, MalformedPieces, parse_pieces
+
+if TYPE_CHECKING:
+    from waystation.model import TargetPath
+    from waystation.origin.interface import Origin, OriginWriter
+    from waystation.publish.fingerprint import Fingerprint
+
+
+async def missing_parts(origin: Origin, target: TargetPath, fingerprint: Fingerprint) -> list[tuple[str, bytes]]:
+    """Say which keys are still to be created, with their bodies, in the order that makes an announcement.
+
+    Raises:
+        Conflict: a key is there and says something else of these bytes.
+        MalformedChecksum: the checksum file that is there can't be read.
+    """
+    missing: list[tuple[str, bytes]] = []
+    if (pieces := fingerprint.pieces_file()) is not None and not await _has_pieces(origin, target, fingerprint):
+        missing.append((f"{target}.pieces", pieces))
+    if (claimed := await claimed_digest(origin, target)) is None:
+        missing.append((f"{target}.sha256", fingerprint.checksum_file(target)))
+    elif claimed != fingerprint.digest:
+        raise Conflict(f"{target}.sha256 says {claimed}, these bytes are {fingerprint.digest}")
+    return missing
+
+
+async def announce(origin: Origin, writer: OriginWriter, target: TargetPath, fingerprint: Fingerprint) -> bool:
+    """Create what is missing; False where nothing was. Another publisher of the same bytes may be faster.
+
+    Raises:
+        Conflict: another publisher has announced other bytes.
+    """
+    missing = await missing_parts(origin, target, fingerprint)
+    for key, body in missing:
+        try:
+            await writer.create(key, body, sha256=Digest(sha256(body).hexdigest()))
+        except AlreadyExists:
+            if any(key == still for still, _ in await missing_parts(origin, target, fingerprint)):
+                raise
+    return bool(missing)
+
+
+async def claimed_digest(origin: Origin, target: TargetPath) -> Digest | None:
+    """Read what ``<target>.sha256`` says, None where there is none."""
+    try:
+        _, body = await origin.get(f"{target}.sha256", limit_bytes=MAX_CHECKSUM_BYTES)
+    except Missing:
+        return None
+    return parse_checksum(body, target)
+
+
+async def _has_pieces(origin: Origin, target: TargetPath, fingerprint: Fingerprint) -> bool:
+    """Compare by root: it is the same for every piece length, which is its writer's choice."""
+    key = f"{target}.pieces"
+    try:
+        _, body = await origin.get(key, limit_bytes=MAX_PIECES_FILE_BYTES)
+    except Missing:
+        return False
+    try:
+        line, _ = parse_pieces(body)
+    except MalformedPieces as error:
+        raise Conflict(
+            f"{key} is there already and can't be read: {error}",
+            advice="Remove that object, which nothing vouches for, and run the command again.",
+        ) from error
+    tree = fingerprint.pieces[0] if fingerprint.pieces else None
+    if line.sha256 != fingerprint.digest:
+        raise Conflict(f"{key} says {line.sha256}, these bytes are {fingerprint.digest}")
+    if tree is None or (line.size_bytes, line.tree.root) != (fingerprint.size_bytes, tree.root):
+        raise Conflict(
+            f"{key} has another piece tree than these bytes",
+            advice="Remove that object, which was not made from these bytes, and run the command again.",
+        )
+    return True

@@ -1,0 +1,134 @@
+"""The publisher: a file becomes a target that never changes, and objects that others uploaded become targets too."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from waystation.errors import AlreadyExists, BadTarget, Conflict, Missing
+from waystation.model import ARCH_ALIASES, published_target
+from waystation.publish.adoption import adopt_objects
+from waystation.publish.announcement import announce, missing_parts
+from waystation.publish.fingerprint import fingerprint_file, fingerprint_object, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from waystation.model import Digest, TargetPath
+    from waystation.origin.interface import ObjectInfo, Origin, OriginWriter
+    from waystation.publish.adoption import Adopted
+    from waystation.publish.fingerprint import Fingerprint, Progress
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
+_ARCH = re.compile(r"[a-z0-9_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publish left in the origin."""
+
+    target: TargetPath
+    digest: Digest
+    size_bytes: int
+    already: bool
+    """The same bytes were there, whole and announced: nothing was written."""
+
+
+def machine_arch() -> str:
+    """This machine's architecture, in the kernel's words."""
+    machine = platform.machine().lower()
+    return ARCH_ALIASES.get(machine, machine)
+
+
+def bundle_target(app: str, version: str, arch: str) -> TargetPath:
+    """Name a bundle, ``<app>/<app>-<version>-<arch>``; Go's words for an architecture become the kernel's.
+
+    Raises:
+        BadTarget: a part is outside its alphabet.
+    """
+    arch = ARCH_ALIASES.get(arch, arch)
+    if not _VERSION.fullmatch(version):
+        raise BadTarget(f"'{_shown(version)}' can't be a version: letters, digits and ._+~-, such as 0.1.0")
+    if not _ARCH.fullmatch(arch):
+        raise BadTarget(f"'{_shown(arch)}' can't be an architecture: lower-case letters, digits and _, such as x86_64")
+    return published_target(app, f"{app}-{version}-{arch}")
+
+
+class Publisher:
+    """Writes to an origin what its readers can trust; everything it does can be done again."""
+
+    def __init__(self, origin: Origin, writer: OriginWriter) -> None:
+        self._origin = origin
+        self._writer = writer
+
+    async def publish(
+        self, file: Path, *, app: str, version: str, arch: str | None = None, progress: Progress = silent
+    ) -> Published:
+        """Hash a file, create its object, then announce it; run again, it finishes what died.
+
+        Raises:
+            BadTarget, BadBundle: the name or the file can't be published.
+            Conflict: other bytes are published, or announced, under this name.
+            SourceChanged: the file changed meanwhile; nothing was announced.
+            OriginError: the origin refuses or is away.
+        """
+        target = bundle_target(app, version, arch or machine_arch())
+        file = Path(await asyncio.to_thread(os.path.realpath, file))
+        fingerprint = await fingerprint_file(file, progress)
+        await missing_parts(self._origin, target, fingerprint)  # a conflict shows before anything is uploaded
+        created = await self._create(target, file, fingerprint, progress)
+        announced = await announce(self._origin, self._writer, target, fingerprint)
+        return Published(target, fingerprint.digest, fingerprint.size_bytes, already=not created and not announced)
+
+    async def adopt(
+        self,
+        prefix: str = "",
+        *,
+        report: Callable[[Adopted], None] = lambda _: None,
+        progress: Progress = silent,
+    ) -> list[Adopted]:
+        """Announce the objects below a prefix that others uploaded; `report` hears of each as it is done.
+
+        Raises:
+            OriginError: the origin can't list, or refuses to be written to.
+        """
+        return await adopt_objects(self._origin, self._writer, prefix, report=report, progress=progress)
+
+    async def _create(self, target: TargetPath, file: Path, fingerprint: Fingerprint, progress: Progress) -> bool:
+        try:
+            present = await self._origin.head(target)
+        except Missing:
+            what = f"uploading {file.name}"
+            progress(what, 0, fingerprint.size_bytes)
+            try:
+                await self._writer.create(
+                    target,
+                    file,
+                    sha256=fingerprint.digest,
+                    progress=lambda done_bytes: progress(what, done_bytes, fingerprint.size_bytes),
+                )
+            except AlreadyExists:
+                present = await self._origin.head(target)
+            else:
+                return True
+        await self._confirm(present, fingerprint, progress)
+        return False
+
+    async def _confirm(self, present: ObjectInfo, fingerprint: Fingerprint, progress: Progress) -> None:
+        """Make sure that the object that is there has our bytes: by its record, else by reading it."""
+        if present.size_bytes != fingerprint.size_bytes:
+            raise Conflict(
+                f"{present.key} is there already: it has {present.size_bytes} bytes, this file {fingerprint.size_bytes}"
+            )
+        digest = present.sha256 or (await fingerprint_object(self._origin, present, progress)).digest
+        if digest != fingerprint.digest:
+            raise Conflict(f"{present.key} is there already: its sha256 is {digest}, this file's {fingerprint.digest}")
+
+
+def _shown(text: str) -> str:
+    return text[:80].encode("unicode_escape").decode("ascii")
