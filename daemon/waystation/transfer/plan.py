@@ -44,9 +44,9 @@ class Recheck:
 
 @dataclass(slots=True)
 class _Running:
-    """What is left of an ask that is under way."""
+    """What is left of a run that is under way: it lands in order."""
 
-    ask: Ask
+    run: Ask | Recheck
     at: int
     yielding: bool = False
 
@@ -85,7 +85,7 @@ class Plan:
         self._watermark = 0
         self._bad: set[int] = set()
         self._asks: list[_Running] = []
-        self._recheck: Recheck | None = None
+        self._recheck: _Running | None = None
         self._riders: dict[RiderId, _Rider] = {}
         self._turn = 0
 
@@ -147,8 +147,9 @@ class Plan:
     def next(self) -> Recheck | Ask | None:
         """Say what to start now; None: wait for `landed`, `lost` or `seek`."""
         if self._recheck is None and (run := self._take(_SUSPECT)):
-            self._recheck = Recheck(*run)
-            return self._recheck
+            recheck = Recheck(*run)
+            self._recheck = _Running(recheck, recheck.first)
+            return recheck
         if len(self._asks) < (self._width if self._proven else 1) and (run := self._take(_MISSING)):
             ask = Ask(*run)
             self._asks.append(_Running(ask, ask.first))
@@ -167,7 +168,7 @@ class Plan:
         places = [rider.index for rider in self._riders.values() if rider.index < self.count]
         if not any(self._state[place] == _MISSING for place in places):
             return
-        idle = [running for running in self._asks if not any(running.at <= at < running.ask.stop for at in places)]
+        idle = [running for running in self._asks if not any(running.at <= at < running.run.stop for at in places)]
         if idle:
             max(idle, key=lambda running: running.at).yielding = True
 
@@ -179,33 +180,32 @@ class Plan:
         Raises:
             PieceMismatch: a piece came bad twice from the origin.
         """
-        if self._recheck and self._recheck.first <= index < self._recheck.stop:
-            self._state[index] = _HELD if good else _MISSING
-            self._held += good
-            if index == self._recheck.stop - 1:
-                self._recheck = None
-        else:
-            if running := self._running(index):
-                running.at = index + 1
-                if running.at == running.ask.stop:
-                    self._asks.remove(running)
-            self._state[index] = _HELD if good else _MISSING
-            self._held += good
-            if good:
-                self._losses = 0
-                self._proven = True
-            elif index in self._bad:
-                raise PieceMismatch(
-                    f"piece {index} of {self.count} of {self._target}, asked for twice, is not the published one"
-                )
-            else:
-                self._bad.add(index)
+        self._state[index] = _HELD if good else _MISSING
+        self._held += good
         self._watermark = self._advance(self._watermark)
+        if (recheck := self._recheck) and recheck.at <= index < recheck.run.stop:
+            recheck.at = index + 1
+            if recheck.at == recheck.run.stop:
+                self._recheck = None
+            return
+        if running := self._running(index):
+            running.at = index + 1
+            if running.at == running.run.stop:
+                self._asks.remove(running)
+        if good:
+            self._losses = 0
+            self._proven = True
+        elif index in self._bad:
+            raise PieceMismatch(
+                f"piece {index} of {self.count} of {self._target}, asked for twice, is not the published one"
+            )
+        else:
+            self._bad.add(index)
 
     def returned(self, ask: Ask) -> None:
         """An ask ended before its end without a fault of the origin's; what did not land is missing again."""
         for running in self._asks:
-            if running.ask is ask:
+            if running.run == ask:
                 for index in range(running.at, ask.stop):
                     self._state[index] = _MISSING
                 self._asks.remove(running)
@@ -259,7 +259,7 @@ class Plan:
         return min(self.count, slowest + self._window)
 
     def _running(self, index: int) -> _Running | None:
-        return next((running for running in self._asks if running.ask.first <= index < running.ask.stop), None)
+        return next((running for running in self._asks if running.run.first <= index < running.run.stop), None)
 
     def _advance(self, index: int) -> int:
         while index < self.count and self._state[index] == _HELD:
