@@ -1,0 +1,84 @@
+"""Which of an origin's keys are targets that someone may look for, decided while the keys go by."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from waystation.errors import BadTarget
+from waystation.model import parse_target
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from waystation.model import TargetPath
+    from waystation.origin.interface import ObjectInfo
+
+_PIECES, _CHECKSUM = ".pieces", ".sha256"
+_WILDCARDS = "*?["
+
+
+@dataclass(slots=True)
+class _Held:
+    """A target whose ``.pieces`` and ``.sha256`` may still come by."""
+
+    target: TargetPath
+    has_pieces: bool = False
+    announced: bool = False
+
+
+class Listing:
+    """Picks the targets out of keys in the order of their UTF-8 bytes, and gives them in that order.
+
+    A key with ``.pieces`` but no ``.sha256`` yet is being published, and not announced. One with neither
+    is listed: only asking for it tells whether the origin has its checksum on record.
+    """
+
+    def __init__(self) -> None:
+        self._held: deque[_Held] = deque()
+        self._by_name: dict[str, _Held] = {}
+
+    def take(self, key: str) -> Iterator[TargetPath]:
+        """See the next key; give the targets on which nothing more can follow."""
+        if (held := self._by_name.get(key.removesuffix(_PIECES))) and key.endswith(_PIECES):
+            held.has_pieces = True
+        elif (held := self._by_name.get(key.removesuffix(_CHECKSUM))) and key.endswith(_CHECKSUM):
+            held.announced = True
+        else:
+            try:
+                held = _Held(parse_target(key))
+            except BadTarget:  # what describes a target, metadata, or a name that no request can have
+                held = None
+            if held:
+                self._held.append(held)
+                self._by_name[held.target] = held
+        # Code points sort as their UTF-8 bytes do.
+        yield from self._given_up_to(key)
+
+    def finish(self) -> Iterator[TargetPath]:
+        """Give the rest: no key follows."""
+        yield from self._given_up_to(None)
+
+    def _given_up_to(self, key: str | None) -> Iterator[TargetPath]:
+        while self._held and (key is None or self._held[0].target + _CHECKSUM <= key):
+            held = self._held.popleft()
+            del self._by_name[held.target]
+            if held.announced or not held.has_pieces:
+                yield held.target
+
+
+async def targets_among(objects: AsyncIterator[ObjectInfo]) -> AsyncIterator[TargetPath]:
+    """Pick the targets out of an origin's listing."""
+    listing = Listing()
+    async for found in objects:
+        for target in listing.take(found.key):
+            yield target
+    for target in listing.finish():
+        yield target
+
+
+def literal_prefix(pattern: str) -> str:
+    """The part of a shell-style pattern before its first wildcard: all that matches begins with it."""
+    end = next((index for index, letter in enumerate(pattern) if letter in _WILDCARDS), len(pattern))
+    return pattern[:end]
