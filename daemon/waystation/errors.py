@@ -196,6 +196,14 @@ class StoreUnusable(StoreError):
     advice = "Check the owner, mode and free space of [store] path."
 
 
+class ChangesMissed(StoreError):
+    """Whoever listened to the store's changes was too slow: look at the whole state, then listen again."""
+
+    reason = "changes_missed"
+    transient = True
+    advice = "Nothing to do: whoever listened looks at the whole state and goes on."
+
+
 # --- the transfer --------------------------------------------------------------------------------
 
 
@@ -224,6 +232,89 @@ class LayerMismatch(TransferError):
 
     reason = "layer_mismatch"
     advice = "The origin's .pieces object is not the published one: remove it and run `waystation adopt`."
+
+
+# --- the mirror ----------------------------------------------------------------------------------
+
+
+class RequestError(WaystationError):
+    """A request that the mirror can't answer with bytes, whatever the catalog has."""
+
+    reason = "request"
+
+
+class MalformedRequest(RequestError):
+    """The request is not HTTP/1.1 as the mirror accepts it, or its path breaks a rule."""
+
+    reason = "malformed_request"
+    advice = "Ask with a plain GET for /artifacts/<app>/<file>; the path is decoded once and has no empty or '..' part."
+
+
+class HeaderTooLarge(RequestError):
+    """The request line and headers are longer than allowed."""
+
+    reason = "header_too_large"
+    advice = "Send fewer headers, or raise [mirror] max_header_size."
+
+
+class SlowRequest(RequestError):
+    """The headers did not arrive in time."""
+
+    reason = "slow_request"
+    advice = "Send the whole request at once, or raise [mirror] header_timeout."
+
+
+class Misdirected(RequestError):
+    """The Host is neither an address, nor localhost, nor a name that is configured."""
+
+    reason = "misdirected_host"
+    advice = "Ask by address, or add the name to [mirror] hosts."
+
+
+class MethodNotAllowed(RequestError):
+    """Only GET and HEAD are answered here."""
+
+    reason = "method_not_allowed"
+    advice = "The mirror is read-only: publish with `waystation publish`, to the bucket itself."
+
+
+class NotAnArtifact(RequestError):
+    """The path leads to nothing that the mirror has."""
+
+    reason = "not_an_artifact"
+    advice = "Targets are at /artifacts/<app>/<file>; other buckets and lists are asked of the bucket itself."
+
+
+class DirectoryAsked(RequestError):
+    """go-getter asks for a folder (``terraform-get``), and would take any answer for success."""
+
+    reason = "directory_asked"
+    advice = 'Name one file in the source of the artifact: no "/" at its end, and mode "file" or "any".'
+
+
+class PreconditionFailed(RequestError):
+    """The artifact is not the one that If-Match or If-Unmodified-Since asks for."""
+
+    reason = "precondition_failed"
+    advice = "Start the download again: what the client has is not this artifact."
+
+
+class RangeNotSatisfiable(RequestError):
+    """The range begins behind the artifact's end."""
+
+    reason = "range_not_satisfiable"
+    advice = "Start the download again: the client holds more bytes than the artifact has."
+
+    def __init__(self, message: str, *, size_bytes: int) -> None:
+        super().__init__(message)
+        self.size_bytes = size_bytes
+
+
+class NoPieces(RequestError):
+    """The target was published without a piece tree."""
+
+    reason = "no_pieces"
+    advice = "Run `waystation adopt` to add one."
 
 
 # --- publishing ----------------------------------------------------------------------------------
