@@ -1,0 +1,98 @@
+"""The documentation says what the code does: every key of the configuration, and the examples."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from waystation import config
+from waystation.config import Settings, load_settings
+
+ROOT = Path(__file__).parents[2]
+_ROW = re.compile(r"\| `(?P<key>\w+)` \| (?P<type>[^|]+) \| (?P<default>[^|]+) \| (?P<meaning>.+) \|")
+
+
+def documented() -> dict[str, dict[str, re.Match[str]]]:
+    sections: dict[str, dict[str, re.Match[str]]] = {}
+    section: dict[str, re.Match[str]] = {}
+    for line in (ROOT / "docs/configuration.md").read_text().splitlines():
+        if heading := re.fullmatch(r"## \[(\w+)\]", line):
+            section = sections.setdefault(heading[1], {})
+        elif row := _ROW.fullmatch(line):
+            section[row["key"]] = row
+    return sections
+
+
+def as_set() -> dict[str, list[str]]:
+    return {name: list(type(getattr(Settings(), name)).model_fields) for name in Settings.model_fields}
+
+
+KEYS = [(section, key) for section, keys in as_set().items() for key in keys]
+
+
+def test_every_key_is_documented_in_the_order_of_the_model_and_no_other_key_is() -> None:
+    assert {name: list(rows) for name, rows in documented().items()} == as_set()
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS)
+def test_the_documented_default_is_the_real_one(section: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "_as_user", lambda: False)
+    text = documented()[section][key]["default"]
+    real = getattr(getattr(Settings(), section), key)
+    if text == "not set":
+        assert real is None
+        return
+    value = tomllib.loads(f"value = {text.strip('`')}")["value"]
+    given = Settings.model_validate({section: {key: value}})
+    assert getattr(getattr(given, section), key) == real
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS)
+def test_every_choice_and_every_limit_is_named(section: str, key: str) -> None:
+    model = type(getattr(Settings(), section))
+    hint = get_type_hints(model)[key]
+    row = documented()[section][key]
+    if get_origin(hint) is Literal:
+        assert row["type"] == "choice"
+        assert all(f"`{choice}`" in row["meaning"] for choice in get_args(hint))
+    upper = [limit.le for limit in model.model_fields[key].metadata if hasattr(limit, "le")]
+    assert all(f"to {limit}" in row["meaning"] for limit in upper)
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS)
+def test_the_documented_type_is_the_real_one(section: str, key: str) -> None:
+    words: dict[Any, str] = {str: "text", bool: "yes/no", Path: "path", int: "number", tuple[str, ...]: "list"}
+    model = type(getattr(Settings(), section))
+    hint = model.__annotations__[key]
+    named = {"Size": "size", "Duration": "duration", "PositiveDuration": "duration"}
+    expected = named.get(str(hint)) or words.get(_without_none(get_type_hints(model)[key]), "choice")
+    assert documented()[section][key]["type"] == expected
+
+
+def _without_none(hint: Any) -> Any:
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    return kinds[0] if type(None) in get_args(hint) and len(kinds) == 1 else hint
+
+
+def test_the_example_configuration_can_be_used_as_it_stands() -> None:
+    settings = load_settings(ROOT / "examples/waystation.toml", environment={})
+    assert settings.origin.url == "s3://artifacts"
+
+
+def test_the_commented_keys_of_the_example_are_real_too(tmp_path: Path) -> None:
+    text = (ROOT / "examples/waystation.toml").read_text()
+    uncommented = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
+    assert uncommented != text
+    file = tmp_path / "waystation.toml"
+    file.write_text(uncommented)
+    assert load_settings(file, environment={}).mirror.hosts == ("artifacts.internal",)
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / link).exists(), link
