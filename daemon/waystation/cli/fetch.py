@@ -1,0 +1,128 @@
+"""`waystation fetch`: a verified download without a daemon."""
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import file_digest
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from waystation.cli.entry import PLAIN
+from waystation.cli.looking import View, open_view
+from waystation.cli.options import AsJson, ConfigFile, Overrides, Target, read_settings
+from waystation.cli.output import human_size, print_json, print_note
+from waystation.cli.progress import progress_bars
+from waystation.cli.running import run_verb
+from waystation.config import Settings
+from waystation.disk import Disk
+from waystation.errors import StoreUnusable
+from waystation.model import Artifact, Span
+from waystation.store.single_file import SingleFile
+from waystation.transfer.flights import Flights
+
+_MODE = 0o755
+_LOOK_EVERY_S = 0.1
+
+app = typer.Typer(**PLAIN)
+
+
+@app.command()
+def fetch(
+    *,
+    target: Target,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Where to; the target's last part here where not given."),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download TARGET, verified against the catalog, as an executable file; print its path.
+
+    The file appears only once all of it is verified; a right one that is there already is kept.
+    """
+    settings = read_settings(config, overrides)
+    file = _destination(output or Path(target.rpartition("/")[2]))
+    artifact, already = run_verb(_fetch(settings, target, file, as_json=as_json))
+    if as_json:
+        print_json(
+            {
+                "target": artifact.target,
+                "sha256": artifact.digest,
+                "size_bytes": artifact.size_bytes,
+                "path": str(file),
+                "already": already,
+            }
+        )
+        return
+    what = "was here already" if already else "is fetched"
+    print_note(f"{artifact.target} {what} ({human_size(artifact.size_bytes)}, verified).")
+    print(file)
+
+
+def _destination(file: Path) -> Path:
+    """Check before anything is asked for that a regular file can be put there; links are followed."""
+    file = Path(os.path.realpath(file))
+    if not file.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {file.parent}", param_hint="-o")
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise typer.BadParameter(f"{file} is there and is not a regular file", param_hint="-o")
+    return file
+
+
+async def _fetch(settings: Settings, target: str, file: Path, *, as_json: bool) -> tuple[Artifact, bool]:
+    async with open_view(settings) as view:
+        artifact = await view.admission.admit(target)
+        already = await asyncio.to_thread(_is_there, artifact, file)
+        if not already:
+            with progress_bars(wanted=not as_json) as progress:
+                await _download(settings, view, artifact, file, progress)
+        await asyncio.to_thread(_make_executable, file)
+        return artifact, already
+
+
+async def _download(
+    settings: Settings, view: View, artifact: Artifact, file: Path, progress: Callable[[str, int, int], None]
+) -> None:
+    flights = Flights(view.origin, SingleFile(file, disk=Disk()), settings=settings.transfer, metrics=view.metrics)
+    watcher = asyncio.create_task(_watch(flights, progress))
+    try:
+        async with flights.open(artifact) as body:
+            async for _ in body.runs(Span(0, artifact.size_bytes)):
+                pass
+    finally:
+        watcher.cancel()
+        await flights.close()
+
+
+async def _watch(flights: Flights, progress: Callable[[str, int, int], None]) -> None:
+    while True:
+        for flight in flights.flights():
+            progress(f"fetching {flight.target}", flight.held_bytes, flight.size_bytes)
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _is_there(artifact: Artifact, file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            same_size = os.fstat(opened.fileno()).st_size == artifact.size_bytes
+            return same_size and file_digest(opened, "sha256").hexdigest() == artifact.digest
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreUnusable(
+            f"{file} can't be read: {error.strerror}", advice="Name another file with -o, or correct its mode."
+        ) from error
+
+
+def _make_executable(file: Path) -> None:
+    try:
+        file.chmod(_MODE)
+    except OSError as error:
+        raise StoreUnusable(f"{file} can't be made executable: {error.strerror}", advice="Run chmod +x.") from error

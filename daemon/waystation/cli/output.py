@@ -1,0 +1,86 @@
+"""What verbs print: aligned tables on a terminal, tab-separated lines in a pipe, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_STEP = 1024
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_TEN = 10
+_PERIODS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+
+
+def print_note(text: str) -> None:
+    """Say on standard error what is no data."""
+    print(printable(text), file=sys.stderr)
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows, under their headings on a terminal; a pipe gets a line a row, tab-separated."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(row))
+        return
+    if rows:
+        print(align([[heading.upper() for heading in headings], *rows]))
+
+
+def print_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Print a label and a value on each line."""
+    rows = [[printable(label), printable(value)] for label, value in fields]
+    print(align(rows) if sys.stdout.isatty() else "\n".join("\t".join(row) for row in rows))
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Lay out rows in columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def printable(text: str) -> str:
+    """Escape what would steer a terminal or break a line: names come from the origin."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def human_size(size_bytes: float) -> str:
+    """Write a size, such as ``1.5 GiB``."""
+    unit = 0
+    while size_bytes >= _STEP - 0.5 and unit < len(_UNITS) - 1:
+        size_bytes /= _STEP
+        unit += 1
+    return f"{size_bytes:.1f} {_UNITS[unit]}" if unit and size_bytes < _STEP else f"{size_bytes:.0f} {_UNITS[unit]}"
+
+
+def human_duration(seconds: float) -> str:
+    """Write a duration in its two largest units, such as ``2 h 5 min``."""
+    if seconds < _TEN:
+        return f"{max(seconds, 0):.1f} s"
+    whole = round(seconds)
+    parts: list[tuple[int, str]] = []
+    for unit, length in _PERIODS:
+        count, whole = divmod(whole, length)
+        if count or parts:
+            parts.append((count, unit))
+    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count)
+
+
+def human_age(then: float | None, now: float) -> str:
+    """Write how long ago something was, or ``never``."""
+    return "never" if then is None else f"{human_duration(now - then)} ago"
+
+
+def bar(part: float, whole: float, *, width: int = 20) -> str:
+    """Draw how much of something is taken."""
+    filled = round(width * min(max(part / whole, 0), 1)) if whole else 0
+    return f"[{'#' * filled}{'.' * (width - filled)}]"
