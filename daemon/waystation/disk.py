@@ -10,6 +10,8 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from waystation.model import Span
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -50,6 +52,22 @@ class Disk:
         if size_bytes:
             os.posix_fallocate(fd, 0, size_bytes)
 
+    def data_spans(self, fd: int, size_bytes: int) -> list[Span]:
+        """Where a file holds data, in order; the rest was never written. A filesystem that can't tell says: all of it."""
+        spans: list[Span] = []
+        start = 0
+        while start < size_bytes:
+            try:
+                start = os.lseek(fd, start, os.SEEK_DATA)
+                stop = os.lseek(fd, start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    break
+                return [Span(0, size_bytes)]
+            spans.append(Span(start, min(stop, size_bytes)))
+            start = stop
+        return spans
+
     def truncate(self, fd: int, size_bytes: int) -> None:
         os.ftruncate(fd, size_bytes)
 
@@ -76,6 +94,10 @@ class Disk:
     def stat_fd(self, fd: int) -> os.stat_result:
         return os.fstat(fd)
 
+    def resolve(self, path: Path) -> Path:
+        """Where the path leads with every link followed; `FileNotFoundError` where that is nothing."""
+        return type(path)(os.path.realpath(path, strict=True))
+
     def lock(self, fd: int) -> bool:
         """Take the file's exclusive lock (flock(2)); False where another process holds it."""
         try:
@@ -97,10 +119,10 @@ class Disk:
     def unlink(self, path: Path) -> None:
         os.unlink(path)
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: Path, mode: int = FOLDER_MODE) -> None:
         """Create a folder; it may exist already, its parent must."""
         try:
-            os.mkdir(path, FOLDER_MODE)
+            os.mkdir(path, mode)
         except FileExistsError:
             if not path.is_dir():
                 raise

@@ -1,0 +1,291 @@
+"""Bulk bytes over HTTP for worker threads: a read is exactly one ranged GET on one revision, checked before its body.
+
+Redirects are never followed. What `http.client` reads of an answer's head is bounded (100 headers of 64 KiB).
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import select
+import socket
+import ssl
+import threading
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from waystation.errors import Denied, Missing, OriginError, RevisionChanged, Short, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from waystation.model import Span
+    from waystation.origin.interface import Reader
+
+MAX_IDLE_CONNECTIONS = 16
+MAX_ERROR_BODY_BYTES = 8 * 1024
+TLS_ADVICE = "Check [origin] ca_bundle and the name in endpoint_url against the origin's certificate."
+NO_BUCKET_ADVICE = "Create the bucket, or correct the bucket's name in [origin] url."
+
+_ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
+
+
+class HttpSource:
+    """One URL and one of its revisions; `if_match` None takes the revision that answers first.
+
+    Connections are kept and used again, one reader each at a time. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str,
+        if_match: str | None,
+        connect_timeout_s: float,
+        stall_timeout_s: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._port = parts.port
+        self._target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        self._key = key
+        self._etag = if_match
+        self._connect_timeout_s = connect_timeout_s
+        self._stall_timeout_s = stall_timeout_s
+        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._lock = threading.Lock()
+        self._idle: list[http.client.HTTPConnection] = []
+        self._busy: dict[http.client.HTTPConnection, socket.socket | None] = {}
+        self._closed = False
+
+    @contextmanager
+    def read(self, span: Span) -> Iterator[Reader]:
+        if not len(span):
+            yield _NoBytes()
+            return
+        connection, its_socket = self._take()
+        reader: _BodyReader | None = None
+        try:
+            response = self._ask(connection, span)
+            reader = _BodyReader(its_socket, response, len(span), self._key, self._stall_timeout_s)
+            yield reader
+        finally:
+            if reader is not None:
+                reader.finish()
+            self._give_back(connection, reusable=reader is not None and reader.complete)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            for busy in self._busy.values():
+                if busy:
+                    _shut_down(busy)
+        for connection in idle:
+            connection.close()
+
+    # --- connections ---------------------------------------------------------------------------
+
+    def _take(self) -> tuple[http.client.HTTPConnection, socket.socket]:
+        """An idle connection that the origin has not closed meanwhile, else a new one; with its socket."""
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise Unreachable(f"the source of '{self._key}' is closed")
+                connection = self._idle.pop() if self._idle else self._new_connection()
+                # http.client forgets the socket of an answer that ends its connection; aborting needs it
+                its_socket = self._busy[connection] = connection.sock
+            if its_socket is None:
+                return connection, self._connect(connection)
+            if _is_quiet(its_socket):
+                return connection, its_socket
+            self._give_back(connection, reusable=False)
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if self._tls:
+            return http.client.HTTPSConnection(
+                self._host, self._port, timeout=self._connect_timeout_s, context=self._tls
+            )
+        return http.client.HTTPConnection(self._host, self._port, timeout=self._connect_timeout_s)
+
+    def _connect(self, connection: http.client.HTTPConnection) -> socket.socket:
+        try:
+            connection.connect()
+        except OSError as error:
+            self._give_back(connection, reusable=False)
+            raise self._no_connection(error) from error
+        its_socket: socket.socket = connection.sock
+        its_socket.settimeout(self._stall_timeout_s)
+        with self._lock:
+            self._busy[connection] = its_socket
+            if self._closed:
+                _shut_down(its_socket)
+        return its_socket
+
+    def _no_connection(self, error: OSError) -> Unreachable:
+        where = f"{self._host}:{self._port}" if self._port else self._host
+        if isinstance(error, ssl.SSLError):
+            return Unreachable(f"no trusted connection to {where}: {error.reason or 'TLS failed'}", advice=TLS_ADVICE)
+        if isinstance(error, TimeoutError):
+            return Unreachable(f"no connection to {where} within {self._connect_timeout_s:g} s")
+        return Unreachable(f"no connection to {where}: {error.strerror or type(error).__name__}")
+
+    def _give_back(self, connection: http.client.HTTPConnection, *, reusable: bool) -> None:
+        with self._lock:
+            self._busy.pop(connection, None)
+            if reusable and not self._closed and len(self._idle) < MAX_IDLE_CONNECTIONS:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    # --- one request ---------------------------------------------------------------------------
+
+    def _ask(self, connection: http.client.HTTPConnection, span: Span) -> http.client.HTTPResponse:
+        headers = {"Range": f"bytes={span.start}-{span.stop - 1}"}
+        if self._etag is not None:
+            headers["If-Match"] = self._etag
+        try:
+            connection.request("GET", self._target, headers=headers)
+            response = connection.getresponse()
+            try:
+                self._check(response, span)
+            except BaseException:
+                response.close()
+                raise
+        except TimeoutError as error:
+            raise Unreachable(f"the origin sent no byte of '{self._key}' for {self._stall_timeout_s:g} s") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"the connection broke while asking for '{self._key}': {type(error).__name__}") from error
+        return response
+
+    def _check(self, response: http.client.HTTPResponse, span: Span) -> None:
+        """Make sure that the body that follows is exactly the span, of the right revision."""
+        if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            raise self._refused(response)
+        if response.getheader("Content-Encoding", "identity") != "identity":
+            raise Short(f"the origin encoded '{self._key}', although it was asked not to")
+        if response.length != len(span):
+            raise Short(f"the origin announced {response.length} bytes of '{self._key}', expected {len(span)}")
+        wanted = f"bytes {span.start}-{span.stop - 1}/"
+        if response.status == HTTPStatus.OK:
+            if span.start:
+                raise Short(f"the origin ignored the range {span.start}..{span.stop} of '{self._key}'")
+        elif not response.getheader("Content-Range", "").startswith(wanted):
+            raise Short(f"the origin answered with another range of '{self._key}' than {span.start}..{span.stop}")
+        self._check_revision(response.getheader("ETag"))
+
+    def _check_revision(self, etag: str | None) -> None:
+        with self._lock:
+            if self._etag is None:
+                self._etag = etag
+            expected = self._etag
+        if etag != expected:
+            raise RevisionChanged(f"'{self._key}' was replaced in the origin")
+
+    def _refused(self, response: http.client.HTTPResponse) -> OriginError:
+        status = response.status
+        match = _ERROR_CODE.search(response.read(MAX_ERROR_BODY_BYTES))
+        code = f"{status} {match[1].decode()}" if match else str(status)
+        if match and match[1] == b"NoSuchBucket":
+            return Unreachable(f"the origin has no such bucket ({code})", advice=NO_BUCKET_ADVICE)
+        if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            return Missing(f"the origin has no '{self._key}' ({code})")
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return Denied(f"the origin denies '{self._key}' ({code})")
+        if status == HTTPStatus.PRECONDITION_FAILED:
+            return RevisionChanged(f"'{self._key}' was replaced in the origin")
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return Short(f"'{self._key}' ends before the range that was asked for ({code})")
+        return Unreachable(f"the origin answered {code} for '{self._key}'")
+
+
+class _BodyReader:
+    """The body of one answer."""
+
+    def __init__(
+        self,
+        its_socket: socket.socket,
+        response: http.client.HTTPResponse,
+        size_bytes: int,
+        key: str,
+        stall_timeout_s: float,
+    ) -> None:
+        self._socket = its_socket
+        self._response = response
+        self._left_bytes = size_bytes
+        self._key = key
+        self._stall_timeout_s = stall_timeout_s
+        self._lock = threading.Lock()
+        self._aborted = False
+        self._finished = False
+
+    @property
+    def complete(self) -> bool:
+        """All of it was read, and the connection may carry another request."""
+        return not self._left_bytes and not self._aborted and not self._response.will_close
+
+    def readinto(self, buffer: memoryview) -> int:
+        wanted = min(len(buffer), self._left_bytes)
+        if not wanted:
+            return 0
+        try:
+            count = self._response.readinto(buffer[:wanted])
+        except TimeoutError as error:
+            raise Unreachable(f"the origin sent no byte of '{self._key}' for {self._stall_timeout_s:g} s") from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise self._broken() from error
+        self._left_bytes -= count
+        if count < wanted:
+            raise self._broken()
+        return count
+
+    def abort(self) -> None:
+        # A socket that is shut down ends a blocked read as if the origin had closed it: that the
+        # length is short tells. Under the lock, so that nobody else's socket has its number by then.
+        with self._lock:
+            self._aborted = True
+            if not self._finished:
+                _shut_down(self._socket)
+
+    def finish(self) -> None:
+        """From now on `abort` leaves the connection alone."""
+        with self._lock:
+            self._finished = True
+        if self._left_bytes:
+            self._response.close()
+
+    def _broken(self) -> OriginError:
+        if self._aborted:
+            return Unreachable(f"reading '{self._key}' was given up")
+        return Short(f"the connection broke with {self._left_bytes} bytes of '{self._key}' still to come")
+
+
+class _NoBytes:
+    """What an empty span is answered with."""
+
+    def readinto(self, buffer: memoryview) -> int:  # noqa: ARG002 - there is nothing to put into it
+        return 0
+
+    def abort(self) -> None:
+        """Nothing ever blocks here."""
+
+
+def _is_quiet(connected: socket.socket) -> bool:
+    """Whether nothing arrived on an idle connection: whatever did, also its end, makes it unusable."""
+    waiting = select.poll()
+    waiting.register(connected, select.POLLIN)
+    return not waiting.poll(0)
+
+
+def _shut_down(connected: socket.socket) -> None:
+    """End what blocks on the socket, in whichever thread.
+
+    The plain socket's own shutdown, also under TLS: `SSLSocket.shutdown` would drop the TLS state, and the
+    reading thread would take what is still queued for plain text.
+    """
+    with suppress(OSError):
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
