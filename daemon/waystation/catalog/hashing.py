@@ -30,15 +30,14 @@ async def digest_of(origin: Origin, key: str, *, etag: str, size_bytes: int, met
     """
     source = await origin.source(key, if_match=etag)
     reading = _Reading(source, size_bytes)
-    started = perf_counter()
     try:
-        digest = await asyncio.to_thread(reading.run)
+        return await asyncio.to_thread(reading.run)
     finally:
         reading.stop()
         source.close()
-    metrics.verified_bytes.labels("catalog").inc(size_bytes)
-    metrics.verify_seconds.labels("catalog").inc(perf_counter() - started)
-    return digest
+        metrics.origin_bytes.inc(reading.done_bytes)
+        metrics.verified_bytes.labels("catalog").inc(reading.done_bytes)
+        metrics.verify_seconds.labels("catalog").inc(reading.hashing_s)
 
 
 class _Reading:
@@ -47,20 +46,21 @@ class _Reading:
     def __init__(self, source: Source, size_bytes: int) -> None:
         self._source = source
         self._size_bytes = size_bytes
+        self.done_bytes = 0
+        self.hashing_s = 0.0
         self._hasher = sha256()
-        self._done_bytes = 0
         self._stopped = threading.Event()
         self._reader: Reader | None = None
 
     def run(self) -> Digest:
         breaks = 0
-        while self._done_bytes < self._size_bytes:
-            before = self._done_bytes
+        while self.done_bytes < self._size_bytes:
+            before = self.done_bytes
             try:
                 self._read_on()
             except (Short, Unreachable):
                 # A broken connection costs only what had not arrived.
-                breaks = breaks + 1 if self._done_bytes == before else 1
+                breaks = breaks + 1 if self.done_bytes == before else 1
                 if breaks == _ATTEMPTS or self._stopped.wait(_PAUSE_S * breaks):
                     raise
         return Digest(self._hasher.hexdigest())
@@ -72,12 +72,14 @@ class _Reading:
 
     def _read_on(self) -> None:
         buffer = memoryview(bytearray(_BUFFER_BYTES))
-        with self._source.read(Span(self._done_bytes, self._size_bytes)) as reader:
+        with self._source.read(Span(self.done_bytes, self._size_bytes)) as reader:
             self._reader = reader
             while count := reader.readinto(buffer):
                 if self._stopped.is_set():
                     raise Unreachable("the reading was given up")
+                started = perf_counter()
                 self._hasher.update(buffer[:count])
-                self._done_bytes += count
-        if self._done_bytes < self._size_bytes:
-            raise Short(f"{self._done_bytes} of {self._size_bytes} bytes came")
+                self.hashing_s += perf_counter() - started
+                self.done_bytes += count
+        if self.done_bytes < self._size_bytes:
+            raise Short(f"{self.done_bytes} of {self._size_bytes} bytes came")
