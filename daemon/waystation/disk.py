@@ -53,7 +53,7 @@ class Disk:
             os.posix_fallocate(fd, 0, size_bytes)
 
     def data_spans(self, fd: int, size_bytes: int) -> list[Span]:
-        """Where a file holds data, in order; the rest was never written. A filesystem that can't tell says: all of it."""
+        """Where a file holds data, in order; the rest was never written. Filesystems that can't tell say: all of it."""
         spans: list[Span] = []
         start = 0
         while start < size_bytes:

@@ -30,7 +30,7 @@ class Blob(Protocol):
     size_bytes: int
 
     def close(self) -> None:
-        """End the lease; once."""
+        """End the lease; a second time does nothing."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -69,13 +69,15 @@ class Spool(Protocol):
     async def commit(self) -> None:
         """Make it a blob: sync, rename, sync the folder. From now on `Shelf.open` finds it.
 
+        Cancelled, it is finished first; whoever is told so may take it as done or failed only from `Shelf.open`.
+
         Raises:
             StoreUnusable: the disk refuses; nothing was committed.
         """
         ...
 
     def close(self, *, keep: bool) -> None:
-        """End the spool, once, also behind a commit. keep: what arrived stays as an evictable partial."""
+        """End the spool, also behind a commit. keep: what arrived stays as an evictable partial."""
         ...
 
 
@@ -83,7 +85,11 @@ class Shelf(Protocol):
     """What a transfer needs of a store: the daemon's `DiskStore`, or `SingleFile` for ``fetch -o``."""
 
     def open(self, digest: Digest) -> Blob | None:
-        """Lease a blob, or None where it is not here. Never waits."""
+        """Lease a blob, or None where it is not here. Never waits.
+
+        Raises:
+            StoreUnusable: the system refuses to open its file.
+        """
         ...
 
     async def reserve(self, artifact: Artifact, layer: PieceLayer | None) -> Spool:
@@ -92,8 +98,9 @@ class Shelf(Protocol):
         The layer, checked by the caller against the artifact's root, is kept beside the bytes.
 
         Raises:
-            NoRoom: not even eviction makes enough.
+            NoRoom: not even eviction makes enough; nothing was evicted.
             StoreUnusable: the disk refuses.
+            ValueError: the digest is here already or has a spool: it has one flight at a time.
         """
         ...
 
@@ -110,7 +117,11 @@ class Store(Shelf, Protocol):
         ...
 
     def changes(self) -> AsyncIterator[StoreChange]:
-        """What is stored and evicted from now on, for those above who must know."""
+        """What is stored and evicted from now on, for those above who must know; ends when the store is closed.
+
+        Raises:
+            ChangesMissed: whoever listens was too slow and must look at the whole state; what follows is complete.
+        """
         ...
 
     def status(self) -> StoreStatus:
