@@ -11,6 +11,8 @@ import pytest
 
 from waystation import config
 from waystation.config import Settings, load_settings
+from waystation.errors import ChangesMissed, NotListable, StoreFormat, StoreLocked, WaystationError
+from waystation.mirror.replies import FAULT, MEANINGS
 
 ROOT = Path(__file__).parents[2]
 _ROW = re.compile(r"\| `(?P<key>\w+)` \| (?P<type>[^|]+) \| (?P<default>[^|]+) \| (?P<meaning>.+) \|")
@@ -90,6 +92,28 @@ def test_the_commented_keys_of_the_example_are_real_too(tmp_path: Path) -> None:
     file = tmp_path / "waystation.toml"
     file.write_text(uncommented)
     assert load_settings(file, environment={}).mirror.hosts == ("artifacts.internal",)
+
+
+def documented_codes() -> dict[str, int]:
+    rows = re.findall(
+        r"^\| (\d{3})(?:, with[^|]+)? \|[^|]+\|([^|]*)\|$", (ROOT / "docs/http.md").read_text(), re.MULTILINE
+    )
+    return {reason: int(code) for code, reasons in rows for reason in re.findall(r"`(\w+)`", reasons)}
+
+
+def answered() -> list[type[WaystationError]]:
+    """The errors that a request can be answered with: not those that only start, verbs or parts of the daemon meet."""
+    elsewhere = {NotListable, StoreFormat, StoreLocked, ChangesMissed}
+    return [
+        kind
+        for kind, meaning in MEANINGS.items()
+        if meaning.code != FAULT.code and kind not in elsewhere and not kind.__subclasses__()
+    ]
+
+
+@pytest.mark.parametrize("kind", answered())
+def test_every_reason_of_a_refusal_stands_beside_its_code(kind: type[WaystationError]) -> None:
+    assert documented_codes().get(kind.reason) == MEANINGS[kind].code
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")))
