@@ -77,7 +77,7 @@ class Publisher:
             SourceChanged: the file changed meanwhile; nothing was announced.
             OriginError: the origin refuses or is away.
         """
-        target = bundle_target(app, version, arch or machine_arch())
+        target = bundle_target(app, version, machine_arch() if arch is None else arch)
         file = Path(await asyncio.to_thread(os.path.realpath, file))
         fingerprint = await fingerprint_file(file, progress)
         await missing_parts(self._origin, target, fingerprint)  # a conflict shows before anything is uploaded
