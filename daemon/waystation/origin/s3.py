@@ -1,0 +1,98 @@
+"""An origin that is an S3 bucket, or a part of one: small calls through aiobotocore, bulk through a presigned URL."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from waystation.errors import Short, TooLarge
+from waystation.origin.http_range import HttpSource
+from waystation.origin.interface import ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from waystation.config import OriginSettings
+    from waystation.origin.interface import Source
+    from waystation.origin.s3_connection import S3Connection
+
+PRESIGNED_FOR_S = 24 * 3600
+
+
+class S3Origin:
+    """Reads the keys below the settings' prefix; connects, and imports botocore, with its first call."""
+
+    def __init__(self, settings: OriginSettings, *, stall_timeout_s: float) -> None:
+        self._settings = settings
+        self._stall_timeout_s = stall_timeout_s
+        self._opening = asyncio.Lock()
+        self._connection: S3Connection | None = None
+
+    async def head(self, key: str) -> ObjectInfo:
+        return await (await self._connected()).head(key)
+
+    async def get(self, key: str, *, limit_bytes: int) -> tuple[ObjectInfo, bytes]:
+        s3 = await self._connected()
+        with s3.explaining(key):
+            response = await s3.client.get_object(Bucket=s3.bucket, Key=s3.full_key(key), ChecksumMode="ENABLED")
+            async with response["Body"] as stream:
+                info = s3.describe(key, response)
+                if info.size_bytes > limit_bytes:
+                    raise TooLarge(f"'{key}' has {info.size_bytes} bytes, expected at most {limit_bytes}")
+                body: bytes = await stream.read()
+        if len(body) != info.size_bytes:
+            raise Short(f"{len(body)} bytes of '{key}' came, expected {info.size_bytes}")
+        return info, body
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        s3 = await self._connected()
+        pages = s3.client.get_paginator("list_objects_v2").paginate(Bucket=s3.bucket, Prefix=s3.full_key(prefix))
+        following = aiter(pages)
+        while True:
+            with s3.explaining(prefix):
+                page = await anext(following, None)
+            if page is None:
+                return
+            for item in page.get("Contents", ()):
+                yield ObjectInfo(
+                    key=item["Key"].removeprefix(s3.prefix),
+                    size_bytes=int(item["Size"]),
+                    etag=str(item["ETag"]),
+                    modified=item["LastModified"],
+                    sha256=None,
+                    served_at=None,
+                )
+
+    async def source(self, key: str, *, if_match: str | None) -> Source:
+        s3 = await self._connected()
+        with s3.explaining(key):
+            url = await s3.client.generate_presigned_url(
+                "get_object", Params={"Bucket": s3.bucket, "Key": s3.full_key(key)}, ExpiresIn=PRESIGNED_FOR_S
+            )
+        return HttpSource(
+            url,
+            key=key,
+            if_match=if_match,
+            connect_timeout_s=self._settings.connect_timeout,
+            stall_timeout_s=self._stall_timeout_s,
+            tls=s3.tls,
+        )
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection:
+            await connection.close()
+
+    async def _connected(self) -> S3Connection:
+        async with self._opening:
+            if self._connection is None:
+                connect = await asyncio.to_thread(_import_connection)
+                self._connection = await connect.open(self._settings)
+            return self._connection
+
+
+def _import_connection() -> type[S3Connection]:
+    """Import botocore, which takes a third of a second, once it is needed and beside the loop."""
+    from waystation.origin.s3_connection import S3Connection  # noqa: PLC0415
+
+    return S3Connection

@@ -1,0 +1,312 @@
+"""One client for one bucket, as the settings say, and what its answers and errors mean.
+
+botocore makes one attempt a call: retries live in `resilient.py`. The environment's proxies are not used,
+neither for small calls nor for bulk; of its other variables only the AWS credential chain's count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import configparser
+import os
+import re
+import ssl
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.session import AioSession
+from botocore import exceptions as botocore_errors
+
+from waystation.errors import Denied, Missing, OriginError, Short, Unreachable
+from waystation.model import Digest, parse_digest
+from waystation.origin.http_range import NO_BUCKET_ADVICE, TLS_ADVICE
+from waystation.origin.interface import ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from waystation.config import OriginSettings
+
+DEFAULT_REGION = "us-east-1"
+CREDENTIALS_ADVICE = (
+    "Name an AWS credentials file in [origin] credentials_file, or give the daemon's environment AWS_ACCESS_KEY_ID "
+    "and AWS_SECRET_ACCESS_KEY."
+)
+KEYS_ADVICE = "Correct the access key and secret in [origin] credentials_file or in the environment."
+REGION_ADVICE = "Correct [origin] region and endpoint_url: the bucket is elsewhere."
+CLOCK_ADVICE = "Set this machine's clock: S3 refuses requests whose time is minutes off."
+
+_NO_SUCH_KEY = {"NoSuchKey", "KeyTooLongError", "XMinioInvalidObjectName"}
+_DENIALS = {
+    "InvalidAccessKeyId": KEYS_ADVICE,
+    "SignatureDoesNotMatch": KEYS_ADVICE,
+    "ExpiredToken": KEYS_ADVICE,
+    "InvalidToken": KEYS_ADVICE,
+    "RequestTimeTooSkewed": CLOCK_ADVICE,
+}
+_ELSEWHERE = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
+_NO_CREDENTIALS = (
+    botocore_errors.NoCredentialsError,
+    botocore_errors.PartialCredentialsError,
+    botocore_errors.CredentialRetrievalError,
+    botocore_errors.ProfileNotFound,
+    botocore_errors.TokenRetrievalError,
+    botocore_errors.SSOError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Preparation:
+    """What is read from disk before a client can be made."""
+
+    session: AioSession
+    tls: ssl.SSLContext | None
+    keys: dict[str, str]
+
+
+class S3Connection:
+    """An open client of the settings' bucket; keys are below its prefix."""
+
+    def __init__(
+        self, settings: OriginSettings, client: Any, tls: ssl.SSLContext | None, stack: AsyncExitStack
+    ) -> None:
+        self.client = client
+        self.tls = tls
+        self.bucket, self.prefix = split_url(settings.url)
+        self._endpoint = settings.endpoint_url or "Amazon S3"
+        self._stack = stack
+
+    @classmethod
+    async def open(cls, settings: OriginSettings) -> Self:
+        """Make the client; nothing is asked of the origin yet.
+
+        Raises:
+            Denied: the credentials file can't be used.
+            Unreachable: the CA bundle can't be used.
+        """
+        ready = await asyncio.to_thread(_prepare, settings)
+        config = AioConfig(
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.request_timeout,
+            max_pool_connections=settings.max_connections,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            signature_version="s3v4",
+            s3={"addressing_style": settings.addressing_style, "payload_signing_enabled": True},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            proxies={},
+            http_session_cls=_session_that_trusts(ready.tls) if ready.tls else AIOHTTPSession,
+        )
+        region = settings.region or ready.session.get_config_variable("region") or DEFAULT_REGION
+        stack = AsyncExitStack()
+        try:
+            client = await stack.enter_async_context(
+                ready.session.create_client(
+                    "s3",
+                    endpoint_url=settings.endpoint_url,
+                    region_name=region,
+                    verify=str(settings.ca_bundle) if settings.ca_bundle else True,
+                    config=config,
+                    **ready.keys,
+                )
+            )
+        except botocore_errors.BotoCoreError as error:
+            raise Denied(f"no client for the origin: {type(error).__name__}", advice=CREDENTIALS_ADVICE) from error
+        return cls(settings, client, ready.tls, stack)
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    def full_key(self, key: str) -> str:
+        return self.prefix + key
+
+    # --- answers -------------------------------------------------------------------------------
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Describe the key's present revision."""
+        try:
+            with self.explaining(key):
+                response = await self.client.head_object(
+                    Bucket=self.bucket, Key=self.full_key(key), ChecksumMode="ENABLED"
+                )
+        except Missing:
+            await self._check_bucket()  # the answer to a HEAD has no body that says what is missing
+            raise
+        return self.describe(key, response)
+
+    @staticmethod
+    def describe(key: str, response: Mapping[str, Any]) -> ObjectInfo:
+        """Read the answer to a HEAD or GET of one object."""
+        return ObjectInfo(
+            key=key,
+            size_bytes=int(response["ContentLength"]),
+            etag=str(response["ETag"]),
+            modified=response["LastModified"].astimezone(UTC),
+            sha256=_recorded_sha256(response),
+            served_at=_served_at(response),
+        )
+
+    async def _check_bucket(self) -> None:
+        with self.explaining(""):
+            try:
+                await self.client.head_bucket(Bucket=self.bucket)
+            except botocore_errors.ClientError as error:
+                if _status(error.response) == HTTPStatus.NOT_FOUND:
+                    raise self._no_bucket() from error
+
+    # --- errors --------------------------------------------------------------------------------
+
+    @contextmanager
+    def explaining(self, key: str) -> Iterator[None]:
+        """Say in the origin's words what botocore raises; only names, codes and endpoints reach the text."""
+        try:
+            yield
+        except botocore_errors.ClientError as error:
+            raise self._explain_answer(error.response, key) from error
+        except _NO_CREDENTIALS as error:
+            kind = type(error).__name__
+            raise Denied(f"no usable credentials for the origin: {kind}", advice=CREDENTIALS_ADVICE) from error
+        except botocore_errors.SSLError as error:
+            raise Unreachable(f"no trusted connection to {self._endpoint}", advice=TLS_ADVICE) from error
+        except (botocore_errors.FlexibleChecksumError, botocore_errors.IncompleteReadError) as error:
+            raise Short(f"the body of '{key}' is not what the origin announced") from error
+        except (botocore_errors.BotoCoreError, aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"no answer from {self._endpoint}: {_kind(error)}") from error
+
+    def _explain_answer(self, response: Mapping[str, Any], key: str) -> OriginError:
+        status, code = _status(response), str(response.get("Error", {}).get("Code", ""))
+        if not re.fullmatch(r"[A-Za-z0-9]{1,64}", code):
+            code = ""
+        said = f"{status} {code}".strip() if code != str(status) else code
+        what = f"'{key}'" if key else f"the bucket '{self.bucket}'"
+        error: OriginError
+        if code == "NoSuchBucket":
+            error = self._no_bucket()
+        elif code in _ELSEWHERE or HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            error = Unreachable(f"{self._endpoint} answered {said} for {what}", advice=REGION_ADVICE)
+        elif code in _NO_SUCH_KEY or status == HTTPStatus.NOT_FOUND:
+            error = Missing(f"the origin has no {what} ({said})")
+        elif code in _DENIALS:
+            error = Denied(f"the origin does not accept this machine's requests ({said})", advice=_DENIALS[code])
+        elif status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            error = Denied(f"the origin denies {what} ({said})")
+        else:
+            error = Unreachable(f"{self._endpoint} answered {said} for {what}")
+        return error
+
+    def _no_bucket(self) -> Unreachable:
+        return Unreachable(f"there is no bucket '{self.bucket}' at {self._endpoint}", advice=NO_BUCKET_ADVICE)
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Take ``s3://bucket/some/prefix`` apart into the bucket and what stands before every key."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    prefix = prefix.strip("/")
+    return bucket, f"{prefix}/" if prefix else ""
+
+
+def _recorded_sha256(response: Mapping[str, Any]) -> Digest | None:
+    """What S3 has on record for the whole object: the publisher's own word, else a checksum that is not composite."""
+    stated = response.get("Metadata", {}).get("sha256")
+    if stated:
+        try:
+            return parse_digest(stated)
+        except ValueError:
+            return None
+    checksum = response.get("ChecksumSHA256", "")
+    if not checksum or response.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
+        return None
+    try:
+        return parse_digest(base64.b64decode(checksum, validate=True).hex())
+    except (ValueError, binascii.Error):
+        return None  # also a composite one of a server that gives no type: it ends with "-" and the number of parts
+
+
+def _served_at(response: Mapping[str, Any]) -> datetime | None:
+    try:
+        return parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None
+
+
+def _status(response: Mapping[str, Any]) -> int:
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _kind(error: Exception) -> str:
+    """Name an error by what the operating system said of it, else by its type."""
+    cause = getattr(error, "kwargs", {}).get("error", error)
+    return getattr(cause, "strerror", None) or type(error).__name__
+
+
+# --- blocking, in a worker thread ----------------------------------------------------------------
+
+
+def _prepare(settings: OriginSettings) -> _Preparation:
+    """Read what a client needs: the service model, the trusted certificates, the credentials file."""
+    session = AioSession()
+    loader = session.get_component("data_loader")
+    loader.load_service_model("s3", "service-2")
+    loader.load_service_model("s3", "endpoint-rule-set-1")
+    secure = settings.endpoint_url is None or urlsplit(settings.endpoint_url).scheme == "https"
+    return _Preparation(
+        session=session,
+        tls=_trust(settings.ca_bundle) if secure else None,
+        keys=_read_keys(settings.credentials_file) if settings.credentials_file else {},
+    )
+
+
+def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
+    """Trust the bundle alone, or without one what the system trusts."""
+    try:
+        return ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
+    except OSError as error:
+        raise Unreachable(
+            f"ca_bundle {ca_bundle} can't be used: {error.strerror or 'it holds no certificate'}",
+            advice="Correct [origin] ca_bundle: a file of certificates in PEM.",
+        ) from error
+
+
+def _session_that_trusts(tls: ssl.SSLContext) -> type[AIOHTTPSession]:
+    """Let botocore use our context: its own mixes in other certificates, and listens to AWS_CA_BUNDLE."""
+
+    class TrustingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
+        def _build_verify_context(self) -> ssl.SSLContext:
+            return tls
+
+    return TrustingSession
+
+
+def _read_keys(file: Path) -> dict[str, str]:
+    """Read an AWS shared-credentials file, the profile of AWS_PROFILE or ``default``; no message shows its content."""
+    advice = "Correct [origin] credentials_file: an AWS credentials file, readable by the daemon's user."
+    profile = os.environ.get("AWS_PROFILE") or "default"
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(file.read_text(encoding="utf-8"))
+        return {
+            "aws_access_key_id": parser.get(profile, "aws_access_key_id"),
+            "aws_secret_access_key": parser.get(profile, "aws_secret_access_key"),
+            **(
+                {"aws_session_token": token} if (token := parser.get(profile, "aws_session_token", fallback="")) else {}
+            ),
+        }
+    except OSError as error:
+        raise Denied(f"credentials_file {file} can't be read: {error.strerror}", advice=advice) from error
+    except configparser.NoSectionError:
+        raise Denied(f"credentials_file {file} has no profile [{profile}]", advice=advice) from None
+    except configparser.NoOptionError as error:
+        raise Denied(f"credentials_file {file}: [{profile}] has no {error.option}", advice=advice) from None
+    except (configparser.Error, UnicodeDecodeError):
+        raise Denied(f"credentials_file {file} is not an AWS credentials file", advice=advice) from None
