@@ -1,0 +1,97 @@
+"""Takes clients off the listening sockets while there is room; the others wait in the system's queue, not refused."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+log = structlog.get_logger()
+
+REFUSED_PAUSE_S = 0.5
+"""After the system refused to accept: most likely too many files are open."""
+STOP_S = 0.2
+"""How long `stop` lets a client that waits for room wait on."""
+
+
+class Acceptor:
+    """Accepts on all sockets, with one limit on the connections of all."""
+
+    def __init__(self, limit: int, *, connect: Callable[[], asyncio.Protocol], crowded: Callable[[], None]) -> None:
+        self._room = asyncio.Semaphore(limit)
+        self._connect = connect
+        self._crowded = crowded
+        self._stopping = False
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, listeners: list[socket.socket]) -> None:
+        """Begin to accept; the sockets are closed by `stop`."""
+        self._tasks = [asyncio.create_task(self._accept(listener)) for listener in listeners]
+
+    async def stop(self) -> None:
+        """Take those who are in the queue already, and close the sockets."""
+        self._stopping = True
+        for waiting in self._waiting:
+            _settle(waiting)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=STOP_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def release(self) -> None:
+        """A connection has ended."""
+        self._room.release()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        with listener:
+            while not self._stopping:
+                await self._until_readable(listener)
+                while client := await self._next(listener):
+                    await self._welcome(client)
+
+    async def _next(self, listener: socket.socket) -> socket.socket | None:
+        """Accept without waiting; cancelled never between having a client and returning it."""
+        try:
+            return listener.accept()[0]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            log.warning("accept_refused", detail=error.strerror, advice="Raise the limit of open files (LimitNOFILE).")
+            await asyncio.sleep(REFUSED_PAUSE_S)
+            return None
+
+    async def _welcome(self, client: socket.socket) -> None:
+        if self._room.locked():
+            self._crowded()
+        try:
+            await self._room.acquire()
+        except asyncio.CancelledError:
+            client.close()
+            raise
+        client.setblocking(False)
+        connection = self._connect()
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, client)
+
+    async def _until_readable(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        readable: asyncio.Future[None] = loop.create_future()
+        self._waiting.add(readable)
+        loop.add_reader(listener, functools.partial(_settle, readable))
+        try:
+            await readable
+        finally:
+            loop.remove_reader(listener)
+            self._waiting.discard(readable)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,169 @@
+"""The mirror: listens, keeps its connections within their limits, and drains without refusing anybody."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from waystation.errors import ChangesMissed
+from waystation.mirror.acceptor import Acceptor
+from waystation.mirror.connection import Connection, Limits
+from waystation.mirror.conversations import Conversations
+from waystation.mirror.journal import Journal
+from waystation.mirror.listeners import bind_all, url_of
+from waystation.mirror.memory import SmallBlobs
+from waystation.mirror.paths import Hosts, Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from waystation.admission import Admission
+    from waystation.config import MirrorSettings
+    from waystation.model import Artifact
+    from waystation.status import Refusal, StationStatus
+    from waystation.store.interface import Store
+    from waystation.telemetry.metrics import Metrics
+    from waystation.transfer.interface import Transfers
+
+log = structlog.get_logger()
+
+CHECK_PAUSE_S = 0.5
+"""How often every connection is held against its limits, at the most; shorter limits are checked more often."""
+FIRST_REQUEST_GRACE_S = 1.0
+"""While draining: for a client that has connected and not yet spoken."""
+
+
+class Mirror:
+    """The HTTP face; started and drained once, on one loop."""
+
+    def __init__(
+        self,
+        settings: MirrorSettings,
+        *,
+        origin_path: str | None,
+        admission: Admission,
+        transfers: Transfers,
+        store: Store,
+        metrics: Metrics,
+        status: Callable[[], StationStatus],
+        pieces_of: Callable[[Artifact], Awaitable[bytes]],
+        origin_host: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._limits = Limits.of(settings)
+        self._store = store
+        self._memory = SmallBlobs()
+        self._journal = Journal(metrics, access_log=settings.access_log)
+        self._conversations = Conversations(
+            paths=Paths(origin_path),
+            hosts=Hosts(settings.hosts, origin_host),
+            admission=admission,
+            transfers=transfers,
+            store=store,
+            memory=self._memory,
+            journal=self._journal,
+            metrics=metrics,
+            status=status,
+            pieces_of=pieces_of,
+        )
+        self._acceptor = Acceptor(settings.max_connections, connect=self._connect, crowded=self._retire_longest_idle)
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._urls: tuple[str, ...] = ()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it listens, once it has started."""
+        return self._urls
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """The last requests that were not answered with their bytes, the latest first."""
+        return self._journal.refusals()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            DaemonError: an address can't be had.
+        """
+        listeners = await asyncio.to_thread(bind_all, self._settings.listen)
+        self._urls = tuple(url_of(listener) for listener in listeners)
+        self._acceptor.start(listeners)
+        self._tasks = [asyncio.create_task(self._check_limits()), asyncio.create_task(self._follow_store())]
+
+    async def drain(self) -> None:
+        """Stop listening at once; running answers finish, up to `drain_timeout`, and idle connections end."""
+        await self._acceptor.stop()
+        await self._read_what_has_arrived()
+        for connection in tuple(self._connections):
+            connection.retire(FIRST_REQUEST_GRACE_S)
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout):
+                await self._until_empty()
+        except TimeoutError:
+            log.warning("drain_timeout_passed", connections=len(self._connections))
+            for connection in tuple(self._connections):
+                connection.abort("drain_timeout")
+            await self._until_empty()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- connections ---------------------------------------------------------------------------
+
+    def _connect(self) -> Connection:
+        connection = Connection(
+            self._conversations.hold, self._limits, loop=asyncio.get_running_loop(), ended=self._ended
+        )
+        self._connections.add(connection)
+        return connection
+
+    def _ended(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._acceptor.release()
+        if not self._connections:
+            self._empty.set()
+
+    def _retire_longest_idle(self) -> None:
+        idle = ((connection.idle_until, connection) for connection in self._connections)
+        longest = min(
+            ((until, one) for until, one in idle if until is not None), key=lambda pair: pair[0], default=None
+        )
+        if longest:
+            longest[1].retire()
+
+    async def _until_empty(self) -> None:
+        while self._connections:
+            self._empty.clear()
+            await self._empty.wait()
+
+    async def _read_what_has_arrived(self) -> None:
+        """Let the loop look at every socket once more, so that a request that is here counts as running."""
+        for _ in range(2):
+            await asyncio.sleep(0)
+
+    # --- tasks ---------------------------------------------------------------------------------
+
+    async def _check_limits(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause_s = min(CHECK_PAUSE_S, *(limit_s / 4 for limit_s in self._limits.phase_s.values()))
+        while True:
+            await asyncio.sleep(pause_s)
+            now = loop.time()
+            for connection in tuple(self._connections):
+                connection.check(now)
+
+    async def _follow_store(self) -> None:
+        """Keep in memory nothing that the store gave up."""
+        while True:
+            self._memory.clear()
+            try:
+                async for change in self._store.changes():
+                    if change.kind != "stored":
+                        self._memory.drop(change.digest)
+            except ChangesMissed:
+                continue
+            return
