@@ -87,7 +87,7 @@ class Flight:
         """Where each rider stands, in bytes; the plan learns it in pieces."""
         self._next_rider = 0
         self._waiting: dict[asyncio.Future[None], int] = {}
-        """Riders' futures, by the piece that each waits for."""
+        """Futures of riders and of the whole hash, with the byte that each waits for."""
         self._wake = asyncio.Event()
         self._resume_at = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -276,8 +276,9 @@ class Flight:
     def _land(self, plan: Plan, index: int, *, good: bool) -> None:
         plan.landed(index, good=good)
         self._wake.set()
-        for future, wanted in list(self._waiting.items()):
-            if wanted == index and not future.done():
+        landed = plan.span(index, index + 1)
+        for future, at in self._waiting.items():
+            if landed.start <= at < landed.stop and not future.done():
                 future.set_result(None)
 
     async def _hash(self, whole: WholeHash, spool: Spool, plan: Plan) -> None:
@@ -345,14 +346,14 @@ class Flight:
     async def _wait_for(self, at: int) -> None:
         """Wait until the piece at byte `at` landed, or the flight ended."""
         future = asyncio.get_running_loop().create_future()
-        self._waiting[future] = at // self._plan.unit_bytes if self._plan else -1
+        self._waiting[future] = at
         try:
             await future
         finally:
             del self._waiting[future]
 
     def _wake_riders(self) -> None:
-        for future in list(self._waiting):
+        for future in self._waiting:
             if not future.done():
                 future.set_result(None)
 

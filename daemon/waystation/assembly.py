@@ -1,0 +1,68 @@
+"""Settings become parts, in one way for station, command line and tests."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from waystation.admission import Admission
+from waystation.catalog.plain import PlainCatalog
+from waystation.disk import Disk
+from waystation.origin.opening import open_origin
+from waystation.store.disk_store import DiskStore
+from waystation.telemetry.metrics import Metrics
+from waystation.transfer.flights import Flights
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from waystation.config import Settings
+    from waystation.origin.interface import Origin
+    from waystation.origin.resilient import ResilientOrigin
+
+CATALOG_FILE = "catalog.json"
+
+__all__ = ["Parts", "open_catalog", "open_origin", "open_parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A daemon's parts, wired and recovered."""
+
+    settings: Settings
+    metrics: Metrics
+    origin: ResilientOrigin
+    catalog: PlainCatalog
+    store: DiskStore
+    transfers: Flights
+    admission: Admission
+
+
+def open_catalog(settings: Settings, origin: Origin, metrics: Metrics, *, remember: bool) -> PlainCatalog:
+    """Open the catalog; `remember`: in the store, so for the daemon that holds its lock; else in memory only."""
+    memory = settings.store.path / CATALOG_FILE if remember else None
+    return PlainCatalog(origin, memory=memory, disk=Disk(), settings=settings.catalog, metrics=metrics)
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Parts]:
+    """Open all parts of a daemon, the store's lock first; close them in the other order.
+
+    Raises:
+        StoreError: another daemon holds the store, or it can't be used.
+        ConfigError: the settings can't be used.
+    """
+    metrics = metrics or Metrics()
+    async with AsyncExitStack() as stack:
+        origin = open_origin(settings, metrics)
+        stack.push_async_callback(origin.close)
+        store = DiskStore(settings.store, disk=Disk(), metrics=metrics)
+        stack.push_async_callback(store.close)
+        await store.recover()
+        catalog = open_catalog(settings, origin, metrics, remember=True)
+        stack.push_async_callback(catalog.close)
+        await catalog.load()
+        transfers = Flights(origin, store, settings=settings.transfer, metrics=metrics)
+        stack.push_async_callback(transfers.close)
+        yield Parts(settings, metrics, origin, catalog, store, transfers, Admission(catalog))

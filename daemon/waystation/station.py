@@ -1,0 +1,142 @@
+"""The daemon's life, from top to bottom: recover, listen, ready, serve, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+import time
+from importlib.metadata import version
+from random import uniform
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import structlog
+
+from waystation.admin.server import AdminServer
+from waystation.assembly import open_parts
+from waystation.errors import OriginError
+from waystation.mirror.server import Mirror
+from waystation.status import StationStatus
+from waystation.telemetry.logs import configure_logs
+from waystation.telemetry.metrics import Metrics
+from waystation.transfer.layer import fetch_pieces
+
+if TYPE_CHECKING:
+    from waystation.assembly import Parts
+    from waystation.config import OriginSettings, Settings
+    from waystation.model import Artifact
+
+log = structlog.get_logger()
+
+PROBE_PAUSE_S = 5.0
+
+
+async def serve(settings: Settings) -> None:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    Raises:
+        WaystationError: it can't start as it is configured.
+    """
+    configure_logs(settings.log.level, settings.log.format)
+    stop = _stop_on_signals()
+    began = time.monotonic()
+    metrics = Metrics()
+    metrics.build_info.info({"version": version("waystation"), "python": platform.python_version()})
+    async with open_parts(settings, metrics) as parts:
+        metrics.recovery_seconds.set(time.monotonic() - began)
+        station = _Station(parts)
+        await station.mirror.start()
+        try:
+            await station.admin.start()
+            log.info("listening", urls=list(station.mirror.urls), origin=settings.origin.url, pid=os.getpid())
+            await _serve_until(stop, parts)
+        finally:
+            log.info("draining")
+            await station.mirror.drain()
+            await station.admin.close()
+    log.info("stopped")
+
+
+async def _serve_until(stop: asyncio.Event, parts: Parts) -> None:
+    async with asyncio.TaskGroup() as group:
+        probe = group.create_task(_probe(parts))
+        await stop.wait()
+        probe.cancel()
+
+
+async def _probe(parts: Parts) -> None:
+    """Ask the origin until it answers once: says early what is wrong with address, bucket or credentials.
+
+    Raises:
+        ConfigError: asking can never work as it is configured.
+    """
+    while True:
+        try:
+            async for _ in parts.origin.list(""):
+                break
+        except OriginError as error:
+            log.warning("origin_not_usable", reason=error.reason, detail=str(error), advice=error.advice)
+            await asyncio.sleep(uniform(PROBE_PAUSE_S / 2, PROBE_PAUSE_S))  # noqa: S311 - jitter, no secret
+        else:
+            log.info("ready")
+            return
+
+
+class _Station:
+    """The two faces over one set of parts, and the snapshot that both show."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._started = time.time()
+        origin = parts.settings.origin
+        self.mirror = Mirror(
+            parts.settings.mirror,
+            origin_path=_origin_path(origin),
+            origin_host=urlsplit(origin.endpoint_url).hostname if origin.endpoint_url else None,
+            admission=parts.admission,
+            transfers=parts.transfers,
+            store=parts.store,
+            metrics=parts.metrics,
+            status=self.status,
+            pieces_of=self._pieces_of,
+        )
+        self.admin = AdminServer(parts.settings.admin.socket, status=self.status, catalog=parts.catalog)
+
+    def status(self) -> StationStatus:
+        """A snapshot; never waits."""
+        parts = self._parts
+        origin, catalog = parts.origin.status(), parts.catalog.status()
+        missing = []
+        if not origin.up and not catalog.targets:
+            missing.append(origin.last_error or "the origin has not answered yet, and no target is known from before")
+        return StationStatus(
+            version=version("waystation"),
+            pid=os.getpid(),
+            started=self._started,
+            ready=not missing,
+            not_ready_because=tuple(missing),
+            listen=tuple(self.mirror.urls),
+            origin=origin,
+            catalog=catalog,
+            store=parts.store.status(),
+            flights=parts.transfers.flights(),
+            refusals=tuple(self.mirror.refusals()),
+        )
+
+    async def _pieces_of(self, artifact: Artifact) -> bytes:
+        return (await fetch_pieces(self._parts.origin, artifact)).body
+
+
+def _origin_path(origin: OriginSettings) -> str | None:
+    """The path of a path-style URL of the bucket, ``<bucket>/<prefix>``; a folder has none."""
+    parts = urlsplit(origin.url)
+    return f"{parts.netloc}{parts.path}".rstrip("/") if parts.scheme == "s3" else None
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,505 @@
+"""What a transfer promises its riders, on a real folder as origin and a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+import threading
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import pytest
+
+from faults import FaultyOrigin
+from waystation.config import StoreSettings, TransferSettings
+from waystation.disk import Disk
+from waystation.errors import DigestMismatch, LayerMismatch, NoRoom, PieceMismatch, RevisionChanged, Short, Unreachable
+from waystation.model import Artifact, CacheResult, Digest, Span, TargetPath
+from waystation.origin.directory import DirectoryOrigin
+from waystation.pieces import PiecesLine, TreeHasher, dump_pieces
+from waystation.store.disk_store import DiskStore
+from waystation.transfer.flights import Flights
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from waystation.telemetry.metrics import Metrics
+    from waystation.transfer.interface import Body
+
+MIB = 1024 * 1024
+
+
+@dataclass
+class World:
+    """An origin with faults on demand, a store, and the transfers between them."""
+
+    root: Path
+    origin: FaultyOrigin
+    store: DiskStore
+    transfers: Flights
+    metrics: Metrics
+
+    async def artifact(
+        self, size_bytes: int, *, pieces: bool = True, name: str = "app/app-1-x86_64", seed: int = 1
+    ) -> Artifact:
+        """Put random bytes into the origin, and say what they must be."""
+        data = random.Random(seed).randbytes(size_bytes)
+        path = self.root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        info = await self.origin.head(name)
+        digest, tree = Digest(sha256(data).hexdigest()), None
+        if pieces:
+            hasher = TreeHasher(size_bytes, MIB)
+            hasher.update(data)
+            tree, layer = hasher.finish()
+            path.with_name(path.name + ".pieces").write_bytes(dump_pieces(PiecesLine(digest, size_bytes, tree), layer))
+        return Artifact(TargetPath(name), digest, size_bytes, datetime.now(UTC), name, info.etag, tree)
+
+    def bytes_of(self, artifact: Artifact) -> bytes:
+        return (self.root / artifact.key).read_bytes()
+
+    async def collect(self, artifact: Artifact, got: list[Span]) -> None:
+        """Take down each run as it is released."""
+        async with self.transfers.open(artifact) as body:
+            async for run in body.runs(Span(0, artifact.size_bytes)):
+                got.append(run)  # noqa: PERF401 - each as it comes
+
+    async def fetch(self, artifact: Artifact, span: Span | None = None) -> bytes:
+        async with self.transfers.open(artifact) as body:
+            return await read(body, span)
+
+
+async def read(body: Body, span: Span | None = None) -> bytes:
+    parts = []
+    async for run in body.runs(span or Span(0, body.artifact.size_bytes)):
+        parts.append(os.pread(body.fd, len(run), run.start))
+        assert len(parts[-1]) == len(run)
+    return b"".join(parts)
+
+
+@asynccontextmanager
+async def world(
+    tmp_path: Path, metrics: Metrics, *, disk: Disk | None = None, max_size: int = 1024 * MIB, **transfer: object
+) -> AsyncIterator[World]:
+    root = tmp_path / "origin"
+    root.mkdir(exist_ok=True)
+    origin = FaultyOrigin(DirectoryOrigin(root, disk=Disk()))
+    store = DiskStore(
+        StoreSettings(path=tmp_path / "store", max_size=max_size, min_free=0), disk=disk or Disk(), metrics=metrics
+    )
+    await store.recover()
+    settings = TransferSettings.model_validate({"stall_timeout": 5, **transfer})
+    transfers = Flights(origin, store, settings=settings, metrics=metrics)
+    try:
+        yield World(root, origin, store, transfers, metrics)
+    finally:
+        origin.release()
+        await transfers.close()
+        await store.close()
+        await origin.close()
+
+
+async def eventually(condition: Callable[[], object], what: str) -> None:
+    """Look until something holds; a flight tells nobody but its riders what it is doing."""
+    began = asyncio.get_running_loop().time()
+    while not condition():
+        assert asyncio.get_running_loop().time() < began + 10, f"not within 10 s: {what}"
+        await asyncio.sleep(0.001)
+
+
+def blobs(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "store/blobs/sha256").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("pieces", [True, False])
+@pytest.mark.parametrize("size_bytes", [1, 16 * 1024, MIB - 1, MIB, MIB + 1, 40 * MIB + 3])
+async def test_a_miss_is_fetched_checked_and_kept_and_then_a_hit(
+    tmp_path: Path, metrics: Metrics, size_bytes: int, pieces: bool
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(size_bytes, pieces=pieces)
+        async with it.transfers.open(artifact) as body:
+            assert body.cache is CacheResult.MISS
+            assert await read(body) == it.bytes_of(artifact)
+        asked = it.origin.read_bytes
+        assert asked == size_bytes
+        async with it.transfers.open(artifact) as body:
+            assert body.cache is CacheResult.HIT
+            assert await read(body) == it.bytes_of(artifact)
+            assert await read(body, Span(size_bytes // 2, size_bytes)) == it.bytes_of(artifact)[size_bytes // 2 :]
+        assert it.origin.read_bytes == asked
+        assert not it.transfers.flights()
+
+
+async def test_however_many_ask_the_origin_sends_the_bytes_once(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(30 * MIB + 7)
+        it.origin.hold_at(5 * MIB)
+
+        async def ride() -> tuple[CacheResult, bytes]:
+            async with it.transfers.open(artifact) as body:
+                return body.cache, await read(body)
+
+        async with asyncio.TaskGroup() as group:
+            rides = [group.create_task(ride()) for _ in range(20)]
+            await eventually(lambda: it.transfers.flights() and it.transfers.flights()[0].riders == 20, "20 riders")
+            it.origin.release()
+        results = [ride.result() for ride in rides]
+        assert [cache for cache, _ in results].count(CacheResult.MISS) == 1
+        assert [cache for cache, _ in results].count(CacheResult.JOINED) == 19
+        assert all(data == it.bytes_of(artifact) for _, data in results)
+        assert it.origin.read_bytes == artifact.size_bytes
+
+
+async def test_a_piece_leaves_once_it_verifies_and_the_last_one_only_with_the_whole(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    slow = SlowSync()
+    async with world(tmp_path, metrics, disk=slow) as it:
+        artifact = await it.artifact(4 * MIB)
+        it.origin.hold_at(2 * MIB)
+        got: list[Span] = []
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(it.collect(artifact, got))
+            await eventually(lambda: got and got[-1].stop == 2 * MIB, "two pieces while the third is held back")
+            slow.hold()
+            it.origin.release()
+            await eventually(lambda: got[-1].stop == 3 * MIB, "all but the last piece before the blob is sealed")
+            await asyncio.to_thread(slow.reached.wait, 10)
+            assert got[-1].stop == 3 * MIB
+            slow.release()
+        assert got[-1].stop == 4 * MIB
+
+
+async def test_without_pieces_nothing_leaves_before_the_whole_is_checked(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB, pieces=False)
+        it.origin.hold_at(19 * MIB)
+        async with it.transfers.open(artifact) as body:
+            runs = aiter(body.runs(Span(0, 10)))
+            first = asyncio.ensure_future(anext(runs))
+            await eventually(lambda: it.origin.read_bytes >= 18 * MIB, "most bytes are here")
+            assert not first.done()
+            it.origin.release()
+            assert await first == Span(0, 10)
+
+
+@pytest.mark.parametrize("pieces", [True, False])
+async def test_other_bytes_than_the_catalog_said_are_refused_and_nothing_is_kept(
+    tmp_path: Path, metrics: Metrics, pieces: bool
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB, pieces=pieces)
+        it.origin.rotten = {17 * MIB: 99}
+        got: list[Span] = []
+        with pytest.raises((PieceMismatch, DigestMismatch)) as caught:
+            await it.collect(artifact, got)
+        assert caught.type is (PieceMismatch if pieces else DigestMismatch)
+        if pieces:
+            assert "piece 17 of 20" in str(caught.value)
+            assert all(run.stop <= 17 * MIB for run in got), "a piece left that did not verify"
+            assert it.origin.read_bytes <= 20 * MIB + 2 * MIB
+        else:
+            assert not got
+        assert not blobs(tmp_path)
+        await eventually(lambda: not list((tmp_path / "store/spool").iterdir()), "the spool is given up")
+        assert metrics.verification_failures.labels("origin")._value.get() == 1
+
+
+async def test_pieces_all_good_but_the_whole_wrong_never_releases_the_last_piece(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        good = await it.artifact(5 * MIB)
+        wrong = Digest(sha256(b"something else").hexdigest())
+        pieces_file = it.root / (good.key + ".pieces")
+        pieces_file.write_bytes(pieces_file.read_bytes().replace(good.digest.encode(), wrong.encode()))
+        got: list[Span] = []
+        with pytest.raises(DigestMismatch):
+            await it.collect(replace(good, digest=wrong), got)
+        assert got[-1].stop == 4 * MIB
+        assert not blobs(tmp_path)
+
+
+async def test_a_piece_that_came_bad_once_is_asked_for_once_more(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB)
+        it.origin.rotten = {3 * MIB + 5: 1}
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert it.origin.read_bytes == artifact.size_bytes + MIB
+        assert Span(3 * MIB, 4 * MIB) in it.origin.spans
+
+
+async def test_a_layer_that_does_not_lead_to_the_root_is_refused(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB)
+        path = it.root / (artifact.key + ".pieces")
+        body = bytearray(path.read_bytes())
+        body[-1] ^= 1
+        path.write_bytes(body)
+        with pytest.raises(LayerMismatch):
+            await it.fetch(artifact)
+        assert it.origin.read_bytes == 0
+
+
+async def test_a_target_whose_pieces_vanished_is_still_served_as_a_whole(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB)
+        (it.root / (artifact.key + ".pieces")).unlink()
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+
+
+async def test_lost_ranges_are_asked_for_again_from_where_they_broke(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB)
+        it.origin.losses = [Short("cut"), Unreachable("reset")]
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert it.origin.read_bytes == artifact.size_bytes
+        assert metrics.flight_retries.labels("short_body")._value.get() == 1
+
+
+async def test_a_spent_budget_fails_the_flight_and_keeps_what_was_verified(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics, retries=2, connections=1) as it:
+        artifact = await it.artifact(20 * MIB)
+        it.origin.cuts = {4 * MIB: 3}
+        with pytest.raises(Short):
+            await it.fetch(artifact)
+        assert it.origin.read_bytes == 4 * MIB
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert it.origin.read_bytes == artifact.size_bytes, "what was verified was asked for again"
+
+
+async def test_what_was_verified_is_rechecked_and_resumed_also_after_a_restart(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(40 * MIB)
+        it.origin.hold_at(30 * MIB)
+        async with it.transfers.open(artifact):
+            await eventually(lambda: it.transfers.flights()[0].held_bytes >= 30 * MIB, "30 MiB")
+        await eventually(lambda: not it.transfers.flights(), "the flight ends when its last rider leaves")
+    spool = tmp_path / "store/spool" / artifact.digest
+    with spool.open("r+b") as file:
+        file.seek(7 * MIB)
+        file.write(b"rotten while nobody looked")
+    async with world(tmp_path, metrics) as it:
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert it.origin.read_bytes == 11 * MIB
+    async with world(tmp_path, metrics) as it, it.transfers.open(artifact) as body:
+        assert body.cache is CacheResult.HIT
+        assert await read(body) == it.bytes_of(artifact)
+
+
+async def test_a_range_in_the_middle_is_answered_before_what_comes_before_it(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(100 * MIB)
+        it.origin.hold_at(2 * MIB)
+        async with it.transfers.open(artifact) as first:
+            assert await read(first, Span(0, MIB)) == it.bytes_of(artifact)[:MIB]
+            async with it.transfers.open(artifact) as body:
+                tail = asyncio.ensure_future(read(body, Span(80 * MIB, 81 * MIB)))
+                await eventually(lambda: Span(80 * MIB, 96 * MIB) in it.origin.spans or it.origin.release(), "in front")
+                it.origin.release()
+                assert await tail == it.bytes_of(artifact)[80 * MIB : 81 * MIB]
+                position = it.origin.spans.index(Span(80 * MIB, 96 * MIB))
+                assert position <= 2, "the rider's pieces were not moved to the front"
+
+
+async def test_a_newcomer_to_a_flight_that_is_being_abandoned_waits_for_its_end_and_starts_anew(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB)
+        it.origin.hold_at(5 * MIB)
+        async with it.transfers.open(artifact):
+            await eventually(lambda: it.transfers.flights()[0].held_bytes == 5 * MIB, "five pieces")
+        (flight,) = it.transfers.flights()
+        assert flight.state == "abandoned", "the flight is ending, not ended"
+        it.origin.release()
+        async with asyncio.timeout(10), it.transfers.open(artifact) as body:
+            assert body.cache is CacheResult.MISS
+            assert await read(body) == it.bytes_of(artifact)
+        assert it.origin.read_bytes <= 20 * MIB + MIB
+
+
+@pytest.mark.parametrize("how", ["leave", "cancel"])
+async def test_the_last_client_leaving_does_not_stop_a_commit(tmp_path: Path, metrics: Metrics, how: str) -> None:
+    slow = SlowSync()
+    async with world(tmp_path, metrics, disk=slow) as it:
+        artifact = await it.artifact(3 * MIB)
+        it.origin.hold_at(MIB)
+
+        async def ride() -> None:
+            async with it.transfers.open(artifact) as body:
+                if how == "cancel":
+                    await read(body)
+                else:
+                    await asyncio.to_thread(slow.reached.wait, 10)
+
+        rider = asyncio.create_task(ride())
+        await eventually(lambda: it.transfers.flights() and it.transfers.flights()[0].held_bytes, "a first piece")
+        slow.hold()
+        it.origin.release()
+        await asyncio.to_thread(slow.reached.wait, 10)
+        if how == "cancel":
+            rider.cancel()
+        await asyncio.wait([rider])
+        (flight,) = it.transfers.flights()
+        assert (flight.state, flight.riders) == ("sealing", 0)
+        slow.release()
+        await eventually(lambda: not it.transfers.flights(), "the commit finishes")
+        async with it.transfers.open(artifact) as body:
+            assert body.cache is CacheResult.HIT
+        assert it.origin.read_bytes == artifact.size_bytes
+
+
+async def test_closing_waits_for_what_is_sealing_and_gives_up_the_rest(tmp_path: Path, metrics: Metrics) -> None:
+    slow = SlowSync()
+    async with world(tmp_path, metrics, disk=slow) as it:
+        sealing = await it.artifact(3 * MIB)
+        fetching = await it.artifact(30 * MIB, name="b/b-1-x86_64", seed=2)
+        it.origin.hold_at(2 * MIB)
+        riders = [asyncio.create_task(it.fetch(artifact)) for artifact in (sealing, fetching)]
+        await eventually(
+            lambda: [flight.held_bytes for flight in it.transfers.flights()] == [2 * MIB] * 2, "two flights"
+        )
+        slow.hold()
+        it.origin.release(to=20 * MIB)
+        await asyncio.to_thread(slow.reached.wait, 10)
+        closing = asyncio.create_task(it.transfers.close())
+        await eventually(lambda: len(it.transfers.flights()) == 1, "what is fetching ends at once")
+        assert not closing.done()
+        slow.release()
+        await closing
+        assert await riders[0] == it.bytes_of(sealing)
+        with pytest.raises(Exception, match="given up"):
+            await riders[1]
+
+
+async def test_a_rider_may_read_what_it_was_given_after_its_flight_failed(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB)
+        it.origin.rotten = {10 * MIB: 99}
+        it.origin.hold_at(4 * MIB)
+        async with it.transfers.open(artifact) as body:
+            run = await anext(aiter(body.runs(Span(0, artifact.size_bytes))))
+            it.origin.release()
+            await eventually(lambda: not it.transfers.flights(), "the flight fails")
+            it.origin.rotten = {}
+            other = await it.artifact(20 * MIB, name="b/b-1-x86_64", seed=2)
+            assert await it.fetch(other) == it.bytes_of(other)
+            assert os.pread(body.fd, len(run), run.start) == it.bytes_of(artifact)[run.start : run.stop]
+
+
+async def test_flights_beyond_the_limit_are_queued(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics, max_flights=1) as it:
+        first = await it.artifact(5 * MIB)
+        second = await it.artifact(5 * MIB, name="b/b-1-x86_64", seed=2)
+        it.origin.hold_at(2 * MIB)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(it.fetch(first))
+            await eventually(lambda: any(flight.held_bytes for flight in it.transfers.flights()), "the first one flies")
+            waiting = group.create_task(it.fetch(second))
+            await eventually(lambda: len(it.transfers.flights()) == 2, "the second one is there")
+            assert [flight.state for flight in it.transfers.flights()] == ["fetching", "queued"]
+            it.origin.release()
+        assert waiting.result() == it.bytes_of(second)
+
+
+async def test_no_room_is_said_before_the_origin_is_asked_for_a_byte(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics, max_size=10 * MIB) as it:
+        artifact = await it.artifact(20 * MIB)
+        with pytest.raises(NoRoom):
+            await it.fetch(artifact)
+        assert it.origin.read_bytes == 0
+
+
+async def test_a_disk_that_fills_up_ends_the_flight_in_words_and_leaves_nothing_wrong(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    full = FullDisk()
+    async with world(tmp_path, metrics, disk=full) as it:
+        artifact = await it.artifact(20 * MIB)
+        full.writes_left = 5
+        with pytest.raises(NoRoom, match="filled up"):
+            await it.fetch(artifact)
+        assert not blobs(tmp_path)
+        full.writes_left = 1000
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+
+
+async def test_an_object_that_is_another_revision_by_now_fails_at_once(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB)
+        with pytest.raises(RevisionChanged):
+            await it.fetch(replace(artifact, etag='"another"'))
+        assert it.origin.read_bytes == 0
+
+
+async def test_two_names_of_the_same_bytes_share_a_flight_but_no_wrong_size(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        first = await it.artifact(20 * MIB)
+        second = await it.artifact(20 * MIB, name="b/b-1-x86_64")
+        lying = replace(second, size_bytes=second.size_bytes - 1)
+        it.origin.hold_at(2 * MIB)
+        async with it.transfers.open(first) as one, it.transfers.open(second) as two:
+            assert (one.artifact.target, two.artifact.target) == (first.target, second.target)
+            assert two.cache is CacheResult.JOINED
+            with pytest.raises(DigestMismatch, match="has 20971519 bytes in the origin"):
+                async with it.transfers.open(lying):
+                    pass
+            it.origin.release()
+            assert await read(two) == it.bytes_of(second)
+        with pytest.raises(DigestMismatch):
+            async with it.transfers.open(lying):
+                pass
+        assert it.origin.read_bytes == first.size_bytes
+
+
+async def test_an_empty_artifact_is_checked_like_any_other(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        empty = await it.artifact(0, pieces=False)
+        assert await it.fetch(empty) == b""
+        with pytest.raises(DigestMismatch):
+            await it.fetch(replace(empty, digest=Digest("0" * 64)))
+
+
+class FullDisk(Disk):
+    """A disk with room for so many more writes."""
+
+    writes_left = 1000
+
+    def write_at(self, fd: int, data: memoryview, offset: int) -> None:
+        if not self.writes_left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.writes_left -= 1
+        super().write_at(fd, data, offset)
+
+
+class SlowSync(Disk):
+    """A disk whose syncs wait, to look at a flight that is sealing."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._open = threading.Event()
+        self._open.set()
+
+    def hold(self) -> None:
+        self._open.clear()
+
+    def release(self) -> None:
+        self._open.set()
+
+    def sync(self, fd: int) -> None:
+        if not self._open.is_set():
+            self.reached.set()
+            self._open.wait(20)
+        super().sync(fd)
