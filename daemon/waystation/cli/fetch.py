@@ -24,7 +24,6 @@ from waystation.model import Artifact, Span
 from waystation.store.single_file import SingleFile
 from waystation.transfer.flights import Flights
 
-_MODE = 0o755
 _LOOK_EVERY_S = 0.1
 
 app = typer.Typer(**PLAIN)
@@ -80,10 +79,11 @@ async def _fetch(settings: Settings, target: str, file: Path, *, as_json: bool) 
     async with open_view(settings) as view:
         artifact = await view.admission.admit(target)
         already = await asyncio.to_thread(_is_there, artifact, file)
-        if not already:
+        if already:
+            await asyncio.to_thread(_make_executable, file)
+        else:
             with progress_bars(wanted=not as_json) as progress:
                 await _download(settings, view, artifact, file, progress)
-        await asyncio.to_thread(_make_executable, file)
         return artifact, already
 
 
@@ -122,7 +122,9 @@ def _is_there(artifact: Artifact, file: Path) -> bool:
 
 
 def _make_executable(file: Path) -> None:
+    """Let those run it who may read it."""
     try:
-        file.chmod(_MODE)
+        mode = stat.S_IMODE(file.stat().st_mode)
+        file.chmod(mode | (mode & 0o444) >> 2)
     except OSError as error:
         raise StoreUnusable(f"{file} can't be made executable: {error.strerror}", advice="Run chmod +x.") from error

@@ -56,15 +56,15 @@ def printable(text: str) -> str:
 def human_size(size_bytes: float) -> str:
     """Write a size, such as ``1.5 GiB``."""
     unit = 0
-    while size_bytes >= _STEP - 0.5 and unit < len(_UNITS) - 1:
+    while round(size_bytes, 1) >= _STEP and unit < len(_UNITS) - 1:
         size_bytes /= _STEP
         unit += 1
-    return f"{size_bytes:.1f} {_UNITS[unit]}" if unit and size_bytes < _STEP else f"{size_bytes:.0f} {_UNITS[unit]}"
+    return f"{size_bytes:.1f} {_UNITS[unit]}" if unit else f"{size_bytes:.0f} B"
 
 
 def human_duration(seconds: float) -> str:
     """Write a duration in its two largest units, such as ``2 h 5 min``."""
-    if seconds < _TEN:
+    if round(seconds, 1) < _TEN:
         return f"{max(seconds, 0):.1f} s"
     whole = round(seconds)
     parts: list[tuple[int, str]] = []

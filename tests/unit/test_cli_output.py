@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from waystation.cli.output import (
+    align,
+    bar,
+    human_age,
+    human_duration,
+    human_size,
+    print_fields,
+    print_json,
+    print_table,
+    printable,
+)
+from waystation.cli.screen import status_screen
+from waystation.status import (
+    CatalogStatus,
+    FlightStatus,
+    OriginStatus,
+    Refusal,
+    StationStatus,
+    StoreStatus,
+)
+
+NOW = 1_800_000_000.0
+MIB = 1024**2
+STATION = StationStatus(
+    version="0.1.0",
+    pid=4242,
+    started=NOW - 7500,
+    ready=True,
+    not_ready_because=(),
+    listen=("http://127.0.0.1:4650",),
+    origin=OriginStatus(url="s3://artifacts", up=True, circuit="closed", retry_after_s=None, last_error=None),
+    catalog=CatalogStatus(mode="plain", targets=12, last_refresh=NOW - 4),
+    store=StoreStatus(
+        path="/var/lib/waystation",
+        blobs=9,
+        stored_bytes=5 * 1024 * MIB,
+        limit_bytes=20 * 1024 * MIB,
+        free_bytes=100 * 1024 * MIB,
+        min_free_bytes=1024 * MIB,
+        pinned_bytes=0,
+        oldest_idle_s=90061.0,
+    ),
+    flights=(),
+    refusals=(),
+)
+
+
+def shown(station: StationStatus) -> str:
+    """The screen of a status that came through the socket as JSON."""
+    received: dict[str, Any] = json.loads(json.dumps(asdict(station)))
+    return status_screen(received, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1024**2 - 1, "1.0 MiB"),
+        (300_000_000, "286.1 MiB"),
+        (20 * 1024**3, "20.0 GiB"),
+        (5 * 1024**6, "5120.0 PiB"),
+    ],
+)
+def test_sizes_are_written_for_people(size_bytes: int, text: str) -> None:
+    assert human_size(size_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0.0 s"),
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.99, "10 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3605, "1 h"),
+        (90061, "1 d 1 h"),
+    ],
+)
+def test_durations_are_written_in_their_two_largest_units(seconds: float, text: str) -> None:
+    assert human_duration(seconds) == text
+
+
+def test_what_never_was_has_no_age() -> None:
+    assert human_age(None, NOW) == "never"
+    assert human_age(NOW - 61, NOW) == "1 min 1 s ago"
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert align([("a", "b"), ("longer", "c")]) == "a       b\nlonger  c"
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "drawn"),
+    [(0, 10, "[....]"), (5, 10, "[##..]"), (10, 10, "[####]"), (20, 10, "[####]"), (0, 0, "[....]")],
+)
+def test_a_bar_is_never_longer_than_its_frame(part: int, whole: int, drawn: str) -> None:
+    assert bar(part, whole, width=4) == drawn
+
+
+@pytest.mark.parametrize("evil", ["\x1b[2J", "\x9b2J", "a\nb", "a\tb", "\u202e", "\x00"])
+def test_nothing_that_steers_a_terminal_is_printed(evil: str) -> None:
+    assert printable(evil).isprintable()
+    assert printable("zoë ß") == "zoë ß"
+
+
+def test_a_pipe_gets_tabs_and_no_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("one", "two"), [("a", "b"), ("c\td", "e")])
+    print_fields([("label", "value")])
+    assert capsys.readouterr().out == "a\tb\nc\\td\te\nlabel\tvalue\n"
+
+
+def test_a_terminal_gets_aligned_columns_under_a_heading(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_table(("one", "two"), [("aaaa", "b")])
+    print_table(("one", "two"), [])
+    assert capsys.readouterr().out == "ONE   TWO\naaaa  b\n"
+
+
+def test_json_keeps_every_character(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": "zoë\x1b"})
+    assert json.loads(capsys.readouterr().out) == {"name": "zoë\x1b"}
+
+
+def test_the_status_of_a_station_at_rest_fits_one_block() -> None:
+    assert shown(STATION).splitlines() == (
+        [
+            "waystation  0.1.0, ready, up 2 h 5 min, pid 4242",
+            "mirror      http://127.0.0.1:4650",
+            "origin      s3://artifacts, up",
+            "catalog     plain, 12 targets known, last answer 4.0 s ago",
+            "store       [#####...............] 5.0 GiB of 20.0 GiB, /var/lib/waystation",
+            "            9 blobs, 0 B pinned, least recently used 1 d 1 h ago",
+            "            100.0 GiB free, 1.0 GiB kept free",
+        ]
+    )
+
+
+def test_the_status_says_what_is_wrong_with_the_origin() -> None:
+    away = OriginStatus(
+        url="s3://artifacts", up=False, circuit="open", retry_after_s=12.0, last_error="connection refused"
+    )
+    text = shown(replace(STATION, origin=away, ready=False, not_ready_because=("the origin is away",)))
+    assert "not ready: the origin is away" in text
+    assert "s3://artifacts, down, circuit open, asked again in 12 s, connection refused" in text
+
+
+def test_the_status_lists_flights_and_the_last_refusals() -> None:
+    flight = FlightStatus(
+        target="app/app-1-x86_64",
+        digest="a" * 64,
+        state="fetching",
+        size_bytes=4 * MIB,
+        held_bytes=MIB,
+        riders=1,
+        started=NOW - 2,
+    )
+    refusals = [
+        Refusal(at=NOW - 60 - n, target=f"app/x-{n}\x1b", code=404, reason="unknown_target", detail="no such key")
+        for n in range(12)
+    ]
+    text = shown(replace(STATION, flights=(flight,), refusals=tuple(refusals)))
+    assert "app/app-1-x86_64  [#####...............] 1.0 MiB of 4.0 MiB  fetching  1 client  since 2.0 s" in text
+    assert "1 min ago" in text
+    assert "404  unknown_target  app/x-0\\x1b" in text
+    assert "app/x-9" in text
+    assert "app/x-10" not in text
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_a_store_without_a_limit_or_use_is_shown_too() -> None:
+    empty = replace(STATION.store, blobs=0, stored_bytes=0, oldest_idle_s=None)
+    text = shown(replace(STATION, store=empty, catalog=replace(STATION.catalog, last_refresh=None)))
+    assert "last answer never" in text
+    assert "0 blobs, 0 B pinned\n" in text
