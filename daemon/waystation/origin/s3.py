@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from waystation.errors import Short, TooLarge
@@ -58,7 +59,7 @@ class S3Origin:
                     key=item["Key"].removeprefix(s3.prefix),
                     size_bytes=int(item["Size"]),
                     etag=str(item["ETag"]),
-                    modified=item["LastModified"],
+                    modified=item["LastModified"].astimezone(UTC),
                     sha256=None,
                     served_at=None,
                 )
