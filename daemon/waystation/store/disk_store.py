@@ -100,7 +100,7 @@ class DiskStore:
             raise
         self._declare_metrics()
         self._housekeeper = asyncio.create_task(self._keep_house(), name="store housekeeping")
-        log.info("store recovered", blobs=len(self._index), partials=len(found.partials), bytes=self._index.used_bytes)
+        log.info("store_recovered", blobs=len(self._index), partials=len(found.partials), bytes=self._index.used_bytes)
 
     async def close(self) -> None:
         """Write down what is only remembered, and let the folder go."""
@@ -152,7 +152,7 @@ class DiskStore:
         try:
             return await self._in_thread(self._files.read_pieces, digest) if held.pieces_bytes else None
         except (OSError, MalformedPieces) as error:
-            log.warning("pieces of a blob can't be read", digest=digest, error=str(error))
+            log.warning("pieces_file_unreadable", digest=digest, error=str(error))
             return None
         finally:
             self._release(held)
@@ -177,15 +177,12 @@ class DiskStore:
             return await to_the_end(self._reserve(artifact, layer), undo=lambda spool: spool.close(keep=True))
 
     async def _reserve(self, artifact: Artifact, layer: PieceLayer | None) -> DiskSpool:
-        digest, size_bytes = artifact.digest, artifact.size_bytes
-        held = self._index.blob(digest)
-        if self._index.has_spool(digest) or (held is not None and held.size_bytes == size_bytes):
+        digest = artifact.digest
+        if self._index.has_blob(digest) or self._index.has_spool(digest):
             raise ValueError(f"{digest} is here already, or arriving: a digest has one flight at a time")
-        if held is not None:
-            self._drop(digest, f"{held.size_bytes} bytes, its artifact has {size_bytes}")
         pieces = b""
         if layer is not None and artifact.pieces is not None:
-            pieces = dump_pieces(PiecesLine(digest, size_bytes, artifact.pieces), layer)
+            pieces = dump_pieces(PiecesLine(digest, artifact.size_bytes, artifact.pieces), layer)
         if self._index.has_partial(digest):
             if (resumed := await self._resume(artifact, pieces)) is not None:
                 return resumed
@@ -292,12 +289,12 @@ class DiskStore:
         eviction = self._index.make_room(0, self._free_bytes)
         await self._evict(eviction)
         if eviction.short_bytes:
-            log.warning("store over its limits", limit=eviction.reason, over_bytes=eviction.short_bytes)
+            log.warning("store_over_its_limits", limit=eviction.reason, over_bytes=eviction.short_bytes)
         used = [(held.digest, held.used_ns, held.verified_ns) for held in self._index.take_unrecorded()]
         try:
             await self._in_thread(self._files.record_uses, used)
         except OSError as error:
-            log.warning("last uses can't be written down", error=error.strerror)
+            log.warning("last_uses_not_written", error=error.strerror)
 
     async def _measure(self) -> None:
         try:
@@ -317,7 +314,7 @@ class DiskStore:
                 try:
                     await self.tidy()
                 except StoreUnusable as error:
-                    log.warning("store not tidied", error=str(error))
+                    log.warning("store_not_tidied", error=str(error))
             else:
                 async with self._room:
                     await to_the_end(self._sweep())

@@ -139,7 +139,7 @@ class StoreFiles:
                 return False
             self._remove(pieces)
         except OSError as error:
-            log.warning("file can't be removed from the store", path=printable(path), error=error.strerror)
+            log.warning("file_not_removed", path=printable(path), error=error.strerror)
             return False
         return True
 

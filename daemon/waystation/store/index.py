@@ -90,8 +90,8 @@ class Index:
         """The blobs, least recently used first."""
         return iter(self._blobs.values())
 
-    def blob(self, digest: Digest) -> Held | None:
-        return self._blobs.get(digest)
+    def has_blob(self, digest: Digest) -> bool:
+        return digest in self._blobs
 
     def has_partial(self, digest: Digest) -> bool:
         return digest in self._partials

@@ -23,7 +23,15 @@ TEMPORARY_SUFFIX = ".new"
 
 _OWNER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MAY_PRECEDE_FORMAT = frozenset(
-    {"lock", ".format.new", "lost+found", "catalog.json", ".catalog.json.new", "admin.sock"}
+    {
+        "lock",
+        ".format.new",
+        "lost+found",
+        "catalog.json",
+        ".catalog.json.new",
+        "catalog.json.bad",
+        "admin.sock",
+    }
 )
 """What a folder may hold before it is a store: a start that was interrupted, a fresh filesystem, other rooms' files."""
 _SMALL_BYTES = 64

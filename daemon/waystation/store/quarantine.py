@@ -43,9 +43,9 @@ class Quarantine:
         try:
             self._disk.rename(path, aside)
         except OSError as error:
-            log.warning("strange thing can't be set aside", path=printable(path), why=why, error=error.strerror)
+            log.warning("strange_thing_not_set_aside", path=printable(path), why=why, error=error.strerror)
             return False
-        log.warning("strange thing set aside", path=printable(path), why=why, moved_to=printable(aside))
+        log.warning("strange_thing_set_aside", path=printable(path), why=why, moved_to=printable(aside))
         return True
 
     def _exists(self, path: Path) -> bool:

@@ -91,7 +91,7 @@ class _Scan:
         if path == self._layout.quarantine:
             # There is no quarantine to move it to; the top of the store is nobody's business but the operator's.
             self._disk.rename(path, path.with_name("strange-quarantine"))
-            log.warning("strange thing set aside", path=printable(path), why="not a folder")
+            log.warning("strange_thing_set_aside", path=printable(path), why="not a folder")
         else:
             self._quarantine.set_aside(path, "not a folder")
 
@@ -202,6 +202,6 @@ class _Scan:
         try:
             self._disk.unlink(path)
         except OSError as error:
-            log.warning("leftover can't be removed", path=printable(path), error=error.strerror)
+            log.warning("leftover_not_removed", path=printable(path), error=error.strerror)
         else:
-            log.info("leftover removed", path=printable(path))
+            log.info("leftover_removed", path=printable(path))

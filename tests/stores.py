@@ -1,0 +1,94 @@
+"""Artifacts made of given bytes, and stores in a test's own folder."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from waystation.config import StoreSettings
+from waystation.disk import Disk
+from waystation.model import Artifact, Digest, TargetPath
+from waystation.pieces import BLOCK_BYTES, TreeHasher
+from waystation.store.disk_store import DiskStore
+from waystation.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from waystation.pieces import PieceLayer
+    from waystation.store.interface import Shelf, Spool
+
+PIECE_BYTES = BLOCK_BYTES
+
+
+def random_bytes(size_bytes: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size_bytes)
+
+
+def digest_of(data: bytes) -> Digest:
+    return Digest(sha256(data).hexdigest())
+
+
+def artifact_of(data: bytes, *, pieces: bool = True) -> tuple[Artifact, PieceLayer | None]:
+    """Describe these bytes, with the smallest pieces that there are."""
+    tree, layer = None, None
+    if pieces and data:
+        hasher = TreeHasher(len(data), PIECE_BYTES)
+        hasher.update(data)
+        tree, layer = hasher.finish()
+    target = TargetPath("app/app-1-x86_64")
+    return Artifact(target, digest_of(data), len(data), datetime.now(UTC), target, '"1"', tree), layer
+
+
+async def reserve(shelf: Shelf, data: bytes, *, pieces: bool = True) -> Spool:
+    artifact, layer = artifact_of(data, pieces=pieces)
+    return await shelf.reserve(artifact, layer)
+
+
+async def put(shelf: Shelf, data: bytes, *, pieces: bool = True) -> Digest:
+    """Bring these bytes in as a flight does."""
+    spool = await reserve(shelf, data, pieces=pieces)
+    await asyncio.to_thread(spool.write, 0, memoryview(data))
+    await spool.commit()
+    spool.close(keep=True)
+    return digest_of(data)
+
+
+def content(shelf: Shelf, digest: Digest) -> bytes | None:
+    """Read a blob through a lease; None where it is not here."""
+    blob = shelf.open(digest)
+    if blob is None:
+        return None
+    with blob:
+        data = bytearray(blob.size_bytes)
+        assert Disk().read_into(blob.fd, memoryview(data), 0) == blob.size_bytes
+        return bytes(data)
+
+
+@asynccontextmanager
+async def running_store(
+    path: Path,
+    *,
+    max_size: int = 1024**3,
+    min_free: int = 0,
+    disk: Disk | None = None,
+    metrics: Metrics | None = None,
+    wall: Callable[[], float] | None = None,
+) -> AsyncIterator[DiskStore]:
+    """A store that was recovered, and is closed at the end."""
+    store = DiskStore(
+        StoreSettings(path=path, max_size=max_size, min_free=min_free),
+        disk=disk or Disk(),
+        metrics=metrics or Metrics(),
+        **({"wall": wall} if wall else {}),
+    )
+    await store.recover()
+    try:
+        yield store
+    finally:
+        await store.close()
