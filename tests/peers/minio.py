@@ -115,9 +115,13 @@ class MinioServer:
 
     def create_user(self, bucket: str, actions: Sequence[str]) -> Keys:
         """A user who may do only `actions` (``s3:GetObject`` …) on the bucket and its keys."""
-        keys = Keys(f"user-{secrets.token_hex(6)}", secrets.token_hex(16))
         resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
         statement = {"Effect": "Allow", "Action": list(actions), "Resource": resources}
+        return self.create_user_with({"Version": "2012-10-17", "Statement": [statement]})
+
+    def create_user_with(self, policy: Mapping[str, Any]) -> Keys:
+        """A user who may do what a whole policy says."""
+        keys = Keys(f"user-{secrets.token_hex(6)}", secrets.token_hex(16))
         admin = MinioAdmin(
             endpoint=self.address,
             credentials=StaticProvider(self.keys.access, self.keys.secret),
@@ -126,7 +130,7 @@ class MinioServer:
             http_client=self._http,
         )
         admin.user_add(keys.access, keys.secret)
-        admin.policy_add(keys.access, policy={"Version": "2012-10-17", "Statement": [statement]})
+        admin.policy_add(keys.access, policy=dict(policy))
         admin.policy_set(keys.access, user=keys.access)
         return keys
 
