@@ -23,10 +23,16 @@ class Admission:
     """Admits names and digests; knows spellings, and leaves to the catalog what they must be."""
 
     def __init__(
-        self, catalog: Catalog, *, refresh_s: float = 30.0, monotonic: Callable[[], float] = time.monotonic
+        self,
+        catalog: Catalog,
+        *,
+        refresh_s: float = 30.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        deadline_s: float = _DEADLINE_S,
     ) -> None:
         self._catalog = catalog
         self._refresh_s = refresh_s
+        self._deadline_s = deadline_s
         self._monotonic = monotonic
         # Names whose alias answered for them: as fresh as everything else that is known, so that a
         # job's ${attr.cpu.arch} costs no request each time. There can be no more of them than targets.
@@ -75,7 +81,7 @@ class Admission:
     async def _admit_either(self, target: TargetPath, alias: TargetPath, *, fresh: bool) -> Artifact:
         was_absent = target in self._absent_until
         try:
-            async with asyncio.timeout(_DEADLINE_S if was_absent else None):
+            async with asyncio.timeout(self._deadline_s if was_absent else None):
                 artifact = await self._catalog.resolve(target, fresh=fresh)
         except UnknownTarget as refusal:
             artifact = await self._admit_alias(alias, refusal, fresh=fresh)

@@ -21,6 +21,7 @@ class Place(Protocol):
     def all_keys(self) -> list[str]: ...
     def get(self, key: str) -> bytes: ...
     def put(self, key: str, body: bytes) -> object: ...
+    def remove(self, key: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class FolderPlace:
         new.write_bytes(body)
         new.rename(self.root / key)
 
+    def remove(self, key: str) -> None:
+        (self.root / key).unlink()
+
 
 @dataclass(frozen=True)
 class BucketPlace:
@@ -58,3 +62,6 @@ class BucketPlace:
 
     def put(self, key: str, body: bytes) -> None:
         self.bucket.put(key, body)
+
+    def remove(self, key: str) -> None:
+        self.bucket.remove(key)

@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import replace
 from fnmatch import translate
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import structlog
 
@@ -29,6 +29,7 @@ from waystation.errors import (
     TargetChanged,
     TooLarge,
     UnknownTarget,
+    Unreachable,
     WaystationError,
 )
 from waystation.pieces import MAX_PIECES_FILE_BYTES
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from waystation.origin.interface import ObjectInfo, Origin
     from waystation.telemetry.metrics import Metrics
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _DEADLINE_S = 2.0
@@ -164,10 +166,17 @@ class PlainCatalog:
         return now_known
 
     async def _ask_twice(self, name: TargetPath, known: Remembered | None, lookup: Lookup) -> Remembered:
-        """Ask once more about an object that was replaced while it was being read."""
+        """Ask once more where the object was replaced meanwhile, or some requests were not even sent.
+
+        A circuit that is half open lets one request pass: once that is answered, the others may follow.
+        """
         try:
             return await self._ask(name, known, lookup)
         except RevisionChanged:
+            return await self._ask(name, known, lookup)
+        except Unreachable as error:
+            if error.retry_after_s is None:
+                raise
             return await self._ask(name, known, lookup)
 
     async def _ask(self, name: TargetPath, known: Remembered | None, lookup: Lookup) -> Remembered:
@@ -188,9 +197,9 @@ class PlainCatalog:
     async def _read(self, name: TargetPath, found: ObjectInfo | None) -> tuple[ObjectInfo, bytes | None, bytes | None]:
         """Read what lies beside the object, and unless it was found already the object's own state, in one round."""
         async with asyncio.TaskGroup() as group:
-            pieces = group.create_task(_outcome(self._beside(f"{name}.pieces", MAX_PIECES_FILE_BYTES)))
-            checksum = group.create_task(_outcome(self._beside(f"{name}.sha256", MAX_CHECKSUM_BYTES)))
-            head = await _outcome(self._head(name)) if found is None else found
+            pieces = group.create_task(_outcome(self._beside, f"{name}.pieces", MAX_PIECES_FILE_BYTES))
+            checksum = group.create_task(_outcome(self._beside, f"{name}.sha256", MAX_CHECKSUM_BYTES))
+            head = await _outcome(self._head, name) if found is None else found
             if isinstance(head, WaystationError):
                 pieces.cancel()
                 checksum.cancel()
@@ -264,10 +273,10 @@ def _change(known: Remembered) -> TargetChanged:
     return TargetChanged(f"'{known.artifact.target}' was sha256 {known.artifact.digest}, the origin now says {said}")
 
 
-async def _outcome(asking: Awaitable[_T]) -> _T | WaystationError:
+async def _outcome(ask: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs) -> _T | WaystationError:
     """Make an error a value, so that of several answers the one that matters most can be chosen."""
     try:
-        return await asking
+        return await ask(*args, **kwargs)
     except WaystationError as error:
         return error
 
