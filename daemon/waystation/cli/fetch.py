@@ -20,7 +20,7 @@ from waystation.cli.running import run_verb
 from waystation.config import Settings
 from waystation.disk import Disk
 from waystation.errors import StoreUnusable
-from waystation.model import Artifact, Span
+from waystation.model import Artifact, Span, TargetPath, parse_target
 from waystation.store.single_file import SingleFile
 from waystation.transfer.flights import Flights
 
@@ -46,8 +46,9 @@ def fetch(
     The file appears only once all of it is verified; a right one that is there already is kept.
     """
     settings = read_settings(config, overrides)
-    file = _destination(output or Path(target.rpartition("/")[2]))
-    artifact, already = run_verb(_fetch(settings, target, file, as_json=as_json))
+    name = parse_target(target)
+    file = _destination(output or Path(name.rpartition("/")[2]))
+    artifact, already = run_verb(_fetch(settings, name, file, as_json=as_json))
     if as_json:
         print_json(
             {
@@ -75,7 +76,7 @@ def _destination(file: Path) -> Path:
     return file
 
 
-async def _fetch(settings: Settings, target: str, file: Path, *, as_json: bool) -> tuple[Artifact, bool]:
+async def _fetch(settings: Settings, target: TargetPath, file: Path, *, as_json: bool) -> tuple[Artifact, bool]:
     async with open_view(settings) as view:
         artifact = await view.admission.admit(target)
         already = await asyncio.to_thread(_is_there, artifact, file)

@@ -23,13 +23,14 @@ async def missing_parts(origin: Origin, target: TargetPath, fingerprint: Fingerp
         Conflict: a key is there and says something else of these bytes.
         MalformedChecksum: the checksum file that is there can't be read.
     """
+    claimed = await claimed_digest(origin, target)
+    if claimed not in (None, fingerprint.digest):
+        raise _contradiction(target, f"{target}.sha256", claimed, fingerprint)
     missing: list[tuple[str, bytes]] = []
     if (pieces := fingerprint.pieces_file()) is not None and not await _has_pieces(origin, target, fingerprint):
         missing.append((f"{target}.pieces", pieces))
-    if (claimed := await claimed_digest(origin, target)) is None:
+    if claimed is None:
         missing.append((f"{target}.sha256", fingerprint.checksum_file(target)))
-    elif claimed != fingerprint.digest:
-        raise Conflict(f"{target}.sha256 says {claimed}, these bytes are {fingerprint.digest}")
     return missing
 
 
@@ -74,10 +75,16 @@ async def _has_pieces(origin: Origin, target: TargetPath, fingerprint: Fingerpri
         ) from error
     tree = fingerprint.pieces[0] if fingerprint.pieces else None
     if line.sha256 != fingerprint.digest:
-        raise Conflict(f"{key} says {line.sha256}, these bytes are {fingerprint.digest}")
+        raise _contradiction(target, key, line.sha256, fingerprint)
     if tree is None or (line.size_bytes, line.tree.root) != (fingerprint.size_bytes, tree.root):
         raise Conflict(
             f"{key} has another piece tree than these bytes",
             advice="Remove that object, which was not made from these bytes, and run the command again.",
         )
     return True
+
+
+def _contradiction(target: TargetPath, key: str, claimed: str | None, fingerprint: Fingerprint) -> Conflict:
+    return Conflict(
+        f"{target} is announced with other bytes: {key} says sha256 {claimed}, these have {fingerprint.digest}"
+    )
