@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 
 def run_verb(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; SIGTERM and SIGHUP cancel it as Ctrl-C does. Only errors are logged: verbs tell the rest."""
-    configure_logs("error")
+    """Run to the end; SIGTERM and SIGHUP cancel it as Ctrl-C does; nothing is logged, for verbs tell it themselves."""
+    configure_logs("silent")
     stopped_by: list[signal.Signals] = []
 
     async def supervised() -> T:

@@ -11,7 +11,13 @@ import structlog
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "silent": logging.CRITICAL + 1,  # for verbs, which tell what went wrong themselves, in one line
+}
 
 
 def configure_logs(level: str = "info", style: Literal["auto", "json", "console"] = "auto") -> None:
