@@ -16,7 +16,7 @@ LEVELS = {
     "info": logging.INFO,
     "warning": logging.WARNING,
     "error": logging.ERROR,
-    "silent": logging.CRITICAL + 1,  # for verbs, which tell what went wrong themselves, in one line
+    "silent": logging.CRITICAL,  # for verbs, which tell what went wrong themselves, in one line
 }
 
 
