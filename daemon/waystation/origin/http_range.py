@@ -28,6 +28,7 @@ MAX_IDLE_CONNECTIONS = 16
 MAX_ERROR_BODY_BYTES = 8 * 1024
 TLS_ADVICE = "Check [origin] ca_bundle and the name in endpoint_url against the origin's certificate."
 NO_BUCKET_ADVICE = "Create the bucket, or correct the bucket's name in [origin] url."
+NO_SUCH_KEY_CODES = frozenset({"NoSuchKey", "KeyTooLongError", "XMinioInvalidObjectName"})
 
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
 
@@ -189,18 +190,19 @@ class HttpSource:
     def _refused(self, response: http.client.HTTPResponse) -> OriginError:
         status = response.status
         match = _ERROR_CODE.search(response.read(MAX_ERROR_BODY_BYTES))
-        code = f"{status} {match[1].decode()}" if match else str(status)
-        if match and match[1] == b"NoSuchBucket":
-            return Unreachable(f"the origin has no such bucket ({code})", advice=NO_BUCKET_ADVICE)
-        if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-            return Missing(f"the origin has no '{self._key}' ({code})")
+        code = match[1].decode() if match else ""
+        said = f"{status} {code}".strip()
+        if code == "NoSuchBucket":
+            return Unreachable(f"the origin has no such bucket ({said})", advice=NO_BUCKET_ADVICE)
+        if status == HTTPStatus.NOT_FOUND or code in NO_SUCH_KEY_CODES:
+            return Missing(f"the origin has no '{self._key}' ({said})")
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return Denied(f"the origin denies '{self._key}' ({code})")
+            return Denied(f"the origin denies '{self._key}' ({said})")
         if status == HTTPStatus.PRECONDITION_FAILED:
             return RevisionChanged(f"'{self._key}' was replaced in the origin")
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return Short(f"'{self._key}' ends before the range that was asked for ({code})")
-        return Unreachable(f"the origin answered {code} for '{self._key}'")
+            return Short(f"'{self._key}' ends before the range that was asked for ({said})")
+        return Unreachable(f"the origin answered {said} for '{self._key}'")
 
 
 class _BodyReader:

@@ -29,7 +29,7 @@ from botocore import exceptions as botocore_errors
 
 from waystation.errors import Denied, Missing, OriginError, Short, Unreachable
 from waystation.model import Digest, parse_digest
-from waystation.origin.http_range import NO_BUCKET_ADVICE, TLS_ADVICE
+from waystation.origin.http_range import NO_BUCKET_ADVICE, NO_SUCH_KEY_CODES, TLS_ADVICE
 from waystation.origin.interface import ObjectInfo
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ KEYS_ADVICE = "Correct the access key and secret in [origin] credentials_file or
 REGION_ADVICE = "Correct [origin] region and endpoint_url: the bucket is elsewhere."
 CLOCK_ADVICE = "Set this machine's clock: S3 refuses requests whose time is minutes off."
 
-_NO_SUCH_KEY = {"NoSuchKey", "KeyTooLongError", "XMinioInvalidObjectName"}
 _DENIALS = {
     "InvalidAccessKeyId": KEYS_ADVICE,
     "SignatureDoesNotMatch": KEYS_ADVICE,
@@ -135,14 +134,19 @@ class S3Connection:
 
     async def head(self, key: str) -> ObjectInfo:
         """Describe the key's present revision."""
-        try:
-            with self.explaining(key):
+        with self.explaining(key):
+            try:
                 response = await self.client.head_object(
                     Bucket=self.bucket, Key=self.full_key(key), ChecksumMode="ENABLED"
                 )
-        except Missing:
-            await self._check_bucket()  # the answer to a HEAD has no body that says what is missing
-            raise
+            except botocore_errors.ClientError as error:
+                # The answer to a HEAD has no body that says what is missing, or what is wrong with the request:
+                # where the bucket answers, it is this key, be it one that the server can't hold.
+                status = _status(error.response)
+                if status not in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):
+                    raise
+                await self._check_bucket()
+                raise Missing(f"the origin has no '{key}' ({status})") from error
         return self.describe(key, response)
 
     @staticmethod
@@ -158,12 +162,14 @@ class S3Connection:
         )
 
     async def _check_bucket(self) -> None:
-        with self.explaining(""):
-            try:
-                await self.client.head_bucket(Bucket=self.bucket)
-            except botocore_errors.ClientError as error:
-                if _status(error.response) == HTTPStatus.NOT_FOUND:
-                    raise self._no_bucket() from error
+        try:
+            await self.client.head_bucket(Bucket=self.bucket)
+        except botocore_errors.ClientError as error:
+            status = _status(error.response)
+            if status == HTTPStatus.NOT_FOUND:
+                raise self._no_bucket() from error
+            if status != HTTPStatus.FORBIDDEN:
+                raise
 
     # --- errors --------------------------------------------------------------------------------
 
@@ -195,7 +201,7 @@ class S3Connection:
             error = self._no_bucket()
         elif code in _ELSEWHERE or HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             error = Unreachable(f"{self._endpoint} answered {said} for {what}", advice=REGION_ADVICE)
-        elif code in _NO_SUCH_KEY or status == HTTPStatus.NOT_FOUND:
+        elif code in NO_SUCH_KEY_CODES or status == HTTPStatus.NOT_FOUND:
             error = Missing(f"the origin has no {what} ({said})")
         elif code in _DENIALS:
             error = Denied(f"the origin does not accept this machine's requests ({said})", advice=_DENIALS[code])
