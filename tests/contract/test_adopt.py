@@ -252,7 +252,7 @@ async def test_a_broken_connection_is_taken_up_again_where_it_broke(place: Place
 async def test_an_origin_that_gives_no_more_bytes_is_given_up(
     place: Place, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("waystation.publish.fingerprint._PAUSE_S", 0.0)
+    monkeypatch.setattr("waystation.origin.reading._PAUSE_S", 0.0)
     place.put("one", BODY)
     breaking: Any = BreakingOrigin(publisher._origin, 0)
     assert outcomes(await Publisher(breaking, publisher._writer).adopt()) == {"one": "failed"}

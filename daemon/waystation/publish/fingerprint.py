@@ -11,21 +11,19 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
 from waystation.catalog.checksums import format_checksum
-from waystation.errors import BadBundle, OriginError, Short, SourceChanged
-from waystation.model import Digest, Span
+from waystation.errors import BadBundle, SourceChanged
+from waystation.model import Digest
+from waystation.origin.reading import read_whole
 from waystation.pieces import PiecesLine, TreeHasher, dump_pieces
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from waystation.model import TargetPath
-    from waystation.origin.interface import ObjectInfo, Origin, Source
+    from waystation.origin.interface import ObjectInfo, Origin
     from waystation.pieces import PieceLayer, PieceTree
 
 _BUFFER_BYTES = 1024 * 1024
-_FRUITLESS_READS = 4
-"""How often in a row the origin may break off without one more byte before the read is given up."""
-_PAUSE_S = 0.5
 
 
 class Progress(Protocol):
@@ -74,31 +72,26 @@ async def fingerprint_file(file: Path, progress: Progress = silent) -> Fingerpri
 
 
 async def fingerprint_object(origin: Origin, info: ObjectInfo, progress: Progress = silent) -> Fingerprint:
-    """Read one revision of an object once, taking a broken connection up again where it broke.
+    """Read one revision of an object once.
 
     Raises:
         RevisionChanged: the key now holds another revision.
-        OriginError: the origin's bytes can't be had.
+        OriginError: it could not be read to its end.
     """
-    stop = threading.Event()
-    source = await origin.source(info.key, if_match=info.etag)
-    try:
-        return await asyncio.to_thread(_read_source, source, info, progress, stop)
-    finally:
-        stop.set()
-        source.close()
+    taken = _Fingerprinter(f"reading {info.key}", info.size_bytes, progress)
+    await read_whole(origin, info.key, etag=info.etag, size_bytes=info.size_bytes, take=taken.update)
+    return taken.finish()
 
 
 class _GivenUp(Exception):
-    """Ends a worker thread whose result nobody awaits any more."""
+    """Ends the worker thread whose result nobody awaits any more."""
 
 
 class _Fingerprinter:
     """Takes the bytes of a file in order."""
 
-    def __init__(self, what: str, size_bytes: int, progress: Progress, stop: threading.Event) -> None:
+    def __init__(self, what: str, size_bytes: int, progress: Progress) -> None:
         self.seen_bytes = 0
-        self._stop = stop
         self._what = what
         self._size_bytes = size_bytes
         self._progress = progress
@@ -107,8 +100,6 @@ class _Fingerprinter:
         progress(what, 0, size_bytes)
 
     def update(self, data: memoryview) -> None:
-        if self._stop.is_set():
-            raise _GivenUp
         self._whole.update(data)
         if self._tree is not None:
             self._tree.update(data)
@@ -128,12 +119,14 @@ def _read_file(file: Path, progress: Progress, stop: threading.Event) -> Fingerp
             before = os.fstat(opened.fileno())
             if not before.st_size:
                 raise BadBundle(f"{file} is empty")
-            taken = _Fingerprinter(f"hashing {file.name}", before.st_size, progress, stop)
+            taken = _Fingerprinter(f"hashing {file.name}", before.st_size, progress)
             buffer = memoryview(bytearray(_BUFFER_BYTES))
             while taken.seen_bytes < before.st_size:
                 count = opened.readinto(buffer[: before.st_size - taken.seen_bytes])
                 if not count:
                     break
+                if stop.is_set():
+                    raise _GivenUp
                 taken.update(buffer[:count])
             after = os.fstat(opened.fileno())
     except OSError as error:
@@ -141,29 +134,3 @@ def _read_file(file: Path, progress: Progress, stop: threading.Event) -> Fingerp
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise SourceChanged(f"{file} changed while it was being read")
     return taken.finish()
-
-
-def _read_source(source: Source, info: ObjectInfo, progress: Progress, stop: threading.Event) -> Fingerprint:
-    taken = _Fingerprinter(f"reading {info.key}", info.size_bytes, progress, stop)
-    buffer = memoryview(bytearray(_BUFFER_BYTES))
-    fruitless = 0
-    while taken.seen_bytes < info.size_bytes:
-        start = taken.seen_bytes
-        try:
-            _read_on(source, info.size_bytes, taken, buffer)
-        except OriginError as error:
-            fruitless = 0 if taken.seen_bytes > start else fruitless + 1
-            if not error.transient or fruitless == _FRUITLESS_READS:
-                raise
-            if stop.wait(_PAUSE_S * fruitless):
-                raise _GivenUp from error
-    return taken.finish()
-
-
-def _read_on(source: Source, size_bytes: int, taken: _Fingerprinter, buffer: memoryview) -> None:
-    with source.read(Span(taken.seen_bytes, size_bytes)) as reader:
-        while taken.seen_bytes < size_bytes:
-            count = reader.readinto(buffer)
-            if not count:
-                raise Short(f"the body ended at byte {taken.seen_bytes} of {size_bytes}")
-            taken.update(buffer[:count])
