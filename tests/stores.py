@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -92,3 +93,30 @@ async def running_store(
         yield store
     finally:
         await store.close()
+
+
+class RecordingDisk(Disk):
+    """Takes down what changes names, and what is made lasting."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.calls: list[tuple[str, ...]] = []
+
+    def _note(self, call: str, *paths: Path) -> None:
+        self.calls.append((call, *(str(path.relative_to(self.root)) for path in paths)))
+
+    def sync(self, fd: int) -> None:
+        self._note("sync", type(self.root)(os.readlink(f"/proc/self/fd/{fd}")))
+        super().sync(fd)
+
+    def sync_folder(self, path: Path) -> None:
+        self._note("sync_folder", path)
+        super().sync_folder(path)
+
+    def rename(self, old: Path, new: Path) -> None:
+        self._note("rename", old, new)
+        super().rename(old, new)
+
+    def make_folder(self, path: Path, mode: int = 0o750) -> None:
+        self._note("make_folder", path)
+        super().make_folder(path, mode)

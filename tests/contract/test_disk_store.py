@@ -5,11 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from stores import PIECE_BYTES, artifact_of, content, digest_of, put, random_bytes, reserve, running_store
+from stores import (
+    PIECE_BYTES,
+    RecordingDisk,
+    artifact_of,
+    content,
+    digest_of,
+    put,
+    random_bytes,
+    reserve,
+    running_store,
+)
 from waystation.disk import Disk
 from waystation.errors import NoRoom, StoreUnusable
 from waystation.pieces import parse_pieces
@@ -242,6 +253,69 @@ async def test_a_spool_given_up_can_be_asked_for_again_at_once(tmp_path: Path) -
         (await reserve(store, TWO)).close(keep=False)
 
 
+async def test_the_room_of_a_spool_given_up_is_given_back_by_itself(tmp_path: Path) -> None:
+    class WatchedDisk(Disk):
+        removed = threading.Event()
+
+        def unlink(self, path: Path) -> None:
+            super().unlink(path)
+            self.removed.set()
+
+    disk = WatchedDisk()
+    async with running_store(tmp_path, disk=disk) as store:
+        spool = await reserve(store, ONE, pieces=False)
+        disk.removed.clear()
+        spool.close(keep=False)
+        assert await asyncio.to_thread(disk.removed.wait, 30)
+        assert files_of(tmp_path) == set()
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "link"])
+async def test_what_someone_put_in_a_spool_s_place_is_no_hindrance(tmp_path: Path, what: str) -> None:
+    async with running_store(tmp_path / "store") as store:
+        place = tmp_path / "store" / "spool" / digest_of(ONE)
+        (tmp_path / "elsewhere").write_bytes(TWO)
+        if what == "file":
+            place.write_bytes(TWO)
+        elif what == "folder":
+            place.mkdir()
+        else:
+            place.symlink_to(tmp_path / "elsewhere")
+        await put(store, ONE)
+        assert content(store, digest_of(ONE)) == ONE
+    assert (tmp_path / "elsewhere").read_bytes() == TWO
+
+
+@pytest.mark.parametrize("fatal", ["rename", "sync_folder"])
+async def test_a_commit_that_fails_half_way_takes_all_of_it_back(tmp_path: Path, fatal: str) -> None:
+    class BrokenDisk(Disk):
+        broken = False
+
+        def rename(self, old: Path, new: Path) -> None:
+            if self.broken and fatal == "rename" and old.name == digest_of(ONE):
+                raise OSError(5, "Input/output error")
+            super().rename(old, new)
+
+        def sync_folder(self, path: Path) -> None:
+            if self.broken and fatal == "sync_folder" and path.name == digest_of(ONE)[:2]:
+                raise OSError(5, "Input/output error")
+            super().sync_folder(path)
+
+    disk = BrokenDisk()
+    async with running_store(tmp_path, disk=disk) as store:
+        spool = await reserve(store, ONE)
+        await asyncio.to_thread(spool.write, 0, memoryview(ONE))
+        disk.broken = True
+        with pytest.raises(StoreUnusable):
+            await spool.commit()
+        spool.close(keep=True)
+        await store.tidy()
+        assert files_of(tmp_path) == set()
+        assert store.status().stored_bytes == 0
+        disk.broken = False
+        await put(store, ONE)
+
+
 async def test_a_flight_holds_its_blob_until_it_closes_the_spool(tmp_path: Path) -> None:
     async with running_store(tmp_path, max_size=50_000) as store:
         spool = await reserve(store, ONE, pieces=False)
@@ -369,6 +443,9 @@ async def test_rotten_pieces_are_not_given_out(tmp_path: Path) -> None:
         body[-1] ^= 1
         path.write_bytes(body)
         assert await store.pieces_file(digest) is None
+        other = await put(store, TWO)
+        shutil.copy(tmp_path / "blobs/sha256" / other[:2] / f"{other}.pieces", path)
+        assert await store.pieces_file(digest) is None
         assert content(store, digest) == ONE
 
 
@@ -443,13 +520,16 @@ async def test_a_system_without_descriptors_is_no_reason_to_drop_a_blob(tmp_path
             return super().open(path, flags, mode)
 
     disk = Exhausted()
-    async with running_store(tmp_path, disk=disk) as store:
+    async with running_store(tmp_path, max_size=50_000, disk=disk) as store:
         digest = await put(store, ONE)
         disk.exhausted = True
         with pytest.raises(StoreUnusable, match="Too many open files"):
             store.open(digest)
         disk.exhausted = False
         assert content(store, digest) == ONE
+        await store.tidy()
+        await put(store, TWO)
+        assert store.open(digest) is None
 
 
 async def test_blob_folders_that_someone_removed_are_made_again(tmp_path: Path) -> None:
@@ -462,33 +542,6 @@ async def test_blob_folders_that_someone_removed_are_made_again(tmp_path: Path) 
 
 
 # --- what is written in which order ------------------------------------------------------------------------
-
-
-class RecordingDisk(Disk):
-    """Takes down what changes names, and what is made lasting."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.calls: list[tuple[str, ...]] = []
-
-    def _note(self, call: str, *paths: Path) -> None:
-        self.calls.append((call, *(str(path.relative_to(self.root)) for path in paths)))
-
-    def sync(self, fd: int) -> None:
-        self._note("sync", type(self.root)(os.readlink(f"/proc/self/fd/{fd}")))
-        super().sync(fd)
-
-    def sync_folder(self, path: Path) -> None:
-        self._note("sync_folder", path)
-        super().sync_folder(path)
-
-    def rename(self, old: Path, new: Path) -> None:
-        self._note("rename", old, new)
-        super().rename(old, new)
-
-    def make_folder(self, path: Path, mode: int = 0o750) -> None:
-        self._note("make_folder", path)
-        super().make_folder(path, mode)
 
 
 async def test_a_commit_makes_each_step_last_before_the_next(tmp_path: Path) -> None:
@@ -511,6 +564,15 @@ async def test_a_commit_makes_each_step_last_before_the_next(tmp_path: Path) -> 
             ("rename", f"spool/{digest}", f"{folder}/{digest}"),
             ("sync_folder", folder),
         ]
+
+
+async def test_a_pin_and_the_end_of_one_last(tmp_path: Path) -> None:
+    disk = RecordingDisk(tmp_path)
+    async with running_store(tmp_path, disk=disk) as store:
+        for digests in ({digest_of(ONE)}, set()):
+            disk.calls.clear()
+            await store.pin("me", frozenset(digests))
+            assert disk.calls[-1] == ("sync_folder", "pins")
 
 
 async def test_a_new_store_s_folders_last_before_anything_is_in_them(tmp_path: Path) -> None:

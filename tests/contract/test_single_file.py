@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stores import put, random_bytes, reserve
+from stores import RecordingDisk, put, random_bytes, reserve
 from waystation.errors import StoreUnusable
 from waystation.store.single_file import SingleFile
 
@@ -43,6 +43,15 @@ async def test_the_old_file_stays_whole_until_the_new_one_is(tmp_path: Path, dis
     spool.close(keep=True)
     assert (tmp_path / "app").read_bytes() == DATA
     assert [path.name for path in tmp_path.iterdir()] == ["app"]
+
+
+async def test_the_file_lasts_once_it_is_said_to_be_there(tmp_path: Path) -> None:
+    disk = RecordingDisk(tmp_path)
+    spool = await reserve(SingleFile(tmp_path / "app", disk=disk), DATA)
+    await spool.commit()
+    spool.close(keep=True)
+    part = disk.calls[0][1]
+    assert disk.calls == [("sync", part), ("rename", part, "app"), ("sync_folder", ".")]
 
 
 @pytest.mark.parametrize("place", ["folder", "fifo"])

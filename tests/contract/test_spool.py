@@ -136,13 +136,20 @@ async def test_a_spool_given_up_leaves_nothing(place: Place) -> None:
     assert place.result() is None
 
 
-async def test_a_late_thread_can_neither_write_nor_read_once_it_is_closed(place: Place) -> None:
+async def test_a_late_thread_never_writes_into_the_file_that_got_its_descriptor(place: Place, tmp_path: Path) -> None:
     spool = await reserve(place.shelf, DATA)
     spool.close(keep=False)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        await asyncio.to_thread(spool.write, 0, memoryview(DATA))
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        await asyncio.to_thread(spool.read, 0, memoryview(bytearray(1)))
+    heir = os.open(tmp_path / "another file", os.O_RDWR | os.O_CREAT)
+    os.dup2(heir, spool.fd)
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await asyncio.to_thread(spool.write, 0, memoryview(DATA))
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await asyncio.to_thread(spool.read, 0, memoryview(bytearray(1)))
+        assert (tmp_path / "another file").stat().st_size == 0
+    finally:
+        for fd in {heir, spool.fd}:
+            os.close(fd)
 
 
 async def test_its_descriptor_is_not_given_away_under_a_thread_that_still_writes(place: Place) -> None:

@@ -136,7 +136,6 @@ class DiskStore:
             try:
                 fd = held.fd = self._files.open_blob(held)
             except Strange as strange:
-                self._release(held)
                 self._drop(digest, str(strange))
                 return None
             except OSError as error:

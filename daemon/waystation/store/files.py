@@ -174,7 +174,7 @@ class StoreFiles:
         try:
             kept = read_file(self._disk, self._layout.spool_pieces(digest), limit_bytes=MAX_PIECES_FILE_BYTES)
             there = self._disk.stat(path)
-            if kept != pieces or not stat.S_ISREG(there.st_mode) or there.st_size != size_bytes:
+            if kept != pieces or there.st_size != size_bytes:
                 return None
             fd = self._disk.open(path, os.O_RDWR)
         except OSError:

@@ -197,7 +197,6 @@ class Index:
     def remove_blob(self, digest: Digest, *, strange: str | None = None) -> Leaving:
         """From now on nobody finds this blob; leases that it still has stay good until they end."""
         held = self._blobs.pop(digest)
-        self._unrecorded.discard(digest)
         return self._leave(Leaving("blob", digest, held.total_bytes, strange))
 
     def remove_partial(self, digest: Digest) -> Leaving:
