@@ -65,4 +65,6 @@ async def open_parts(settings: Settings, metrics: Metrics | None = None) -> Asyn
         await catalog.load()
         transfers = Flights(origin, store, settings=settings.transfer, metrics=metrics)
         stack.push_async_callback(transfers.close)
-        yield Parts(settings, metrics, origin, catalog, store, transfers, Admission(catalog))
+        yield Parts(
+            settings, metrics, origin, catalog, store, transfers, Admission(catalog, refresh_s=settings.catalog.refresh)
+        )
