@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import io
 import json
-import re
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +69,6 @@ class MinioServer:
                 MINIO_ROOT_PASSWORD=self.keys.secret,
                 MINIO_BROWSER="off",
                 MINIO_UPDATE="off",
-                MINIO_PROMETHEUS_AUTH_TYPE="public",
             ),
         )
 
@@ -133,12 +131,6 @@ class MinioServer:
         admin.policy_add(keys.access, policy=dict(policy))
         admin.policy_set(keys.access, user=keys.access)
         return keys
-
-    def sent_bytes(self) -> int:
-        """Bytes sent over S3 since its start, by its own metrics; they lag (`peers.relay` counts exactly)."""
-        page = self._http.request("GET", f"{self.endpoint_url}/minio/v2/metrics/node", timeout=5).data.decode()
-        sent = re.findall(r"^minio_s3_traffic_sent_bytes\{[^}]*\} (\S+)$", page, re.MULTILINE)
-        return sum(int(float(value)) for value in sent)
 
 
 @dataclass(frozen=True, slots=True)

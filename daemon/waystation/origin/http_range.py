@@ -53,7 +53,7 @@ class HttpSource:
         self._host = parts.hostname or ""
         self._port = parts.port
         self._target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        self._key = key
+        self.key = key
         self._etag = if_match
         self._connect_timeout_s = connect_timeout_s
         self._stall_timeout_s = stall_timeout_s
@@ -61,7 +61,7 @@ class HttpSource:
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
         self._busy: dict[http.client.HTTPConnection, socket.socket | None] = {}
-        self._closed = False
+        self.closed = False
 
     @contextmanager
     def read(self, span: Span) -> Iterator[Reader]:
@@ -72,7 +72,7 @@ class HttpSource:
         reader: _BodyReader | None = None
         try:
             response = self._ask(connection, span)
-            reader = _BodyReader(its_socket, response, len(span), self._key, self._stall_timeout_s)
+            reader = _BodyReader(self, its_socket, response, len(span))
             yield reader
         finally:
             if reader is not None:
@@ -81,7 +81,7 @@ class HttpSource:
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
+            self.closed = True
             idle, self._idle = self._idle, []
             for busy in self._busy.values():
                 if busy:
@@ -89,14 +89,17 @@ class HttpSource:
         for connection in idle:
             connection.close()
 
+    def silence(self) -> Unreachable:
+        return Unreachable(f"the origin sent no byte of '{self.key}' for {self._stall_timeout_s:g} s")
+
     # --- connections ---------------------------------------------------------------------------
 
     def _take(self) -> tuple[http.client.HTTPConnection, socket.socket]:
         """An idle connection that the origin has not closed meanwhile, else a new one; with its socket."""
         while True:
             with self._lock:
-                if self._closed:
-                    raise Unreachable(f"the source of '{self._key}' is closed")
+                if self.closed:
+                    raise Unreachable(f"the source of '{self.key}' is closed")
                 connection = self._idle.pop() if self._idle else self._new_connection()
                 # http.client forgets the socket of an answer that ends its connection; aborting needs it
                 its_socket = self._busy[connection] = connection.sock
@@ -123,7 +126,7 @@ class HttpSource:
         its_socket.settimeout(self._stall_timeout_s)
         with self._lock:
             self._busy[connection] = its_socket
-            if self._closed:
+            if self.closed:
                 _shut_down(its_socket)
         return its_socket
 
@@ -138,7 +141,7 @@ class HttpSource:
     def _give_back(self, connection: http.client.HTTPConnection, *, reusable: bool) -> None:
         with self._lock:
             self._busy.pop(connection, None)
-            if reusable and not self._closed and len(self._idle) < MAX_IDLE_CONNECTIONS:
+            if reusable and not self.closed and len(self._idle) < MAX_IDLE_CONNECTIONS:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -157,10 +160,12 @@ class HttpSource:
             except BaseException:
                 response.close()
                 raise
-        except TimeoutError as error:
-            raise Unreachable(f"the origin sent no byte of '{self._key}' for {self._stall_timeout_s:g} s") from error
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"the connection broke while asking for '{self._key}': {type(error).__name__}") from error
+            if self.closed:
+                raise Unreachable(f"asking for '{self.key}' was given up") from error
+            if isinstance(error, TimeoutError):
+                raise self.silence() from error
+            raise Unreachable(f"the connection broke while asking for '{self.key}': {type(error).__name__}") from error
         return response
 
     def _check(self, response: http.client.HTTPResponse, span: Span) -> None:
@@ -168,15 +173,15 @@ class HttpSource:
         if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise self._refused(response)
         if response.getheader("Content-Encoding", "identity") != "identity":
-            raise Short(f"the origin encoded '{self._key}', although it was asked not to")
+            raise Short(f"the origin encoded '{self.key}', although it was asked not to")
         if response.length != len(span):
-            raise Short(f"the origin announced {response.length} bytes of '{self._key}', expected {len(span)}")
+            raise Short(f"the origin announced {response.length} bytes of '{self.key}', expected {len(span)}")
         wanted = f"bytes {span.start}-{span.stop - 1}/"
         if response.status == HTTPStatus.OK:
             if span.start:
-                raise Short(f"the origin ignored the range {span.start}..{span.stop} of '{self._key}'")
+                raise Short(f"the origin ignored the range {span.start}..{span.stop} of '{self.key}'")
         elif not response.getheader("Content-Range", "").startswith(wanted):
-            raise Short(f"the origin answered with another range of '{self._key}' than {span.start}..{span.stop}")
+            raise Short(f"the origin answered with another range of '{self.key}' than {span.start}..{span.stop}")
         self._check_revision(response.getheader("ETag"))
 
     def _check_revision(self, etag: str | None) -> None:
@@ -185,7 +190,7 @@ class HttpSource:
                 self._etag = etag
             expected = self._etag
         if etag != expected:
-            raise RevisionChanged(f"'{self._key}' was replaced in the origin")
+            raise RevisionChanged(f"'{self.key}' was replaced in the origin")
 
     def _refused(self, response: http.client.HTTPResponse) -> OriginError:
         status = response.status
@@ -195,32 +200,26 @@ class HttpSource:
         if code == "NoSuchBucket":
             return Unreachable(f"the origin has no such bucket ({said})", advice=NO_BUCKET_ADVICE)
         if status == HTTPStatus.NOT_FOUND or code in NO_SUCH_KEY_CODES:
-            return Missing(f"the origin has no '{self._key}' ({said})")
+            return Missing(f"the origin has no '{self.key}' ({said})")
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return Denied(f"the origin denies '{self._key}' ({said})")
+            return Denied(f"the origin denies '{self.key}' ({said})")
         if status == HTTPStatus.PRECONDITION_FAILED:
-            return RevisionChanged(f"'{self._key}' was replaced in the origin")
+            return RevisionChanged(f"'{self.key}' was replaced in the origin")
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return Short(f"'{self._key}' ends before the range that was asked for ({said})")
-        return Unreachable(f"the origin answered {said} for '{self._key}'")
+            return Short(f"'{self.key}' ends before the range that was asked for ({said})")
+        return Unreachable(f"the origin answered {said} for '{self.key}'")
 
 
 class _BodyReader:
     """The body of one answer."""
 
     def __init__(
-        self,
-        its_socket: socket.socket,
-        response: http.client.HTTPResponse,
-        size_bytes: int,
-        key: str,
-        stall_timeout_s: float,
+        self, source: HttpSource, its_socket: socket.socket, response: http.client.HTTPResponse, size_bytes: int
     ) -> None:
+        self._source = source
         self._socket = its_socket
         self._response = response
         self._left_bytes = size_bytes
-        self._key = key
-        self._stall_timeout_s = stall_timeout_s
         self._lock = threading.Lock()
         self._aborted = False
         self._finished = False
@@ -236,10 +235,8 @@ class _BodyReader:
             return 0
         try:
             count = self._response.readinto(buffer[:wanted])
-        except TimeoutError as error:
-            raise Unreachable(f"the origin sent no byte of '{self._key}' for {self._stall_timeout_s:g} s") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise self._broken() from error
+            raise self._broken(silent=isinstance(error, TimeoutError)) from error
         self._left_bytes -= count
         if count < wanted:
             raise self._broken()
@@ -260,10 +257,13 @@ class _BodyReader:
         if self._left_bytes:
             self._response.close()
 
-    def _broken(self) -> OriginError:
-        if self._aborted:
-            return Unreachable(f"reading '{self._key}' was given up")
-        return Short(f"the connection broke with {self._left_bytes} bytes of '{self._key}' still to come")
+    def _broken(self, *, silent: bool = False) -> OriginError:
+        key = self._source.key
+        if self._aborted or self._source.closed:
+            return Unreachable(f"reading '{key}' was given up")
+        if silent:
+            return self._source.silence()
+        return Short(f"the connection broke with {self._left_bytes} bytes of '{key}' still to come")
 
 
 class _NoBytes:
