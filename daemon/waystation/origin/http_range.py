@@ -34,7 +34,7 @@ _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
 
 
 class HttpSource:
-    """One URL and one of its revisions; `if_match` None takes the revision that answers first.
+    """One URL and one of its revisions; `if_match` None takes the one that answers first.
 
     Connections are kept and used again, one reader each at a time. Thread-safe.
     """
@@ -68,16 +68,13 @@ class HttpSource:
         if not len(span):
             yield _NoBytes()
             return
-        connection, its_socket = self._take()
-        reader: _BodyReader | None = None
+        connection, its_socket, response = self._open(span)
+        reader = _BodyReader(self, its_socket, response, len(span))
         try:
-            response = self._ask(connection, span)
-            reader = _BodyReader(self, its_socket, response, len(span))
             yield reader
         finally:
-            if reader is not None:
-                reader.finish()
-            self._give_back(connection, reusable=reader is not None and reader.complete)
+            reader.finish()
+            self._give_back(connection, reusable=reader.complete)
 
     def close(self) -> None:
         with self._lock:
@@ -94,8 +91,19 @@ class HttpSource:
 
     # --- connections ---------------------------------------------------------------------------
 
-    def _take(self) -> tuple[http.client.HTTPConnection, socket.socket]:
-        """An idle connection that the origin has not closed meanwhile, else a new one; with its socket."""
+    def _open(self, span: Span) -> tuple[http.client.HTTPConnection, socket.socket, http.client.HTTPResponse]:
+        """Ask for the span, and once more where a connection used again proves to be closed by the origin."""
+        while True:
+            connection, its_socket, used_again = self._take()
+            try:
+                return connection, its_socket, self._ask(connection, span)
+            except BaseException as error:
+                self._give_back(connection, reusable=False)
+                if not used_again or self.closed or not isinstance(error.__cause__, ConnectionError):
+                    raise
+
+    def _take(self) -> tuple[http.client.HTTPConnection, socket.socket, bool]:
+        """An idle connection that seems alive, else a new one; with its socket, and whether it is used again."""
         while True:
             with self._lock:
                 if self.closed:
@@ -104,9 +112,9 @@ class HttpSource:
                 # http.client forgets the socket of an answer that ends its connection; aborting needs it
                 its_socket = self._busy[connection] = connection.sock
             if its_socket is None:
-                return connection, self._connect(connection)
+                return connection, self._connect(connection), False
             if _is_quiet(its_socket):
-                return connection, its_socket
+                return connection, its_socket, True
             self._give_back(connection, reusable=False)
 
     def _new_connection(self) -> http.client.HTTPConnection:
