@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from peers.processes import Process, clean_environment, free_port
-from peers.station import s3_config, to_toml
+from peers.station import running_station, s3_config, to_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from peers.minio import Bucket
+    from peers.station import Station
     from peers.toxiproxy import Toxiproxy
 
 BODY = b"#!/bin/sh\necho hello\n" * 50_000
@@ -254,6 +255,55 @@ def test_fetch_leaves_nothing_where_the_origin_s_bytes_are_not_the_published_one
     line = s3_shell.run("fetch", TARGET, "-o", "here").failure(1)
     assert TARGET in line or "piece" in line
     assert not [path for path in s3_shell.folder.iterdir() if "here" in path.name]
+
+
+# --- the daemon here -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def station(shell: Shell, origin: Path) -> Iterator[Station]:
+    config = {"origin": {"url": origin.as_uri()}, "catalog": {"refresh": "0s"}}
+    with running_station(shell.folder / "station", config) as running:
+        shell.config.write_text(running.config_file.read_text())
+        yield running
+
+
+def test_status_shows_what_the_daemon_holds_and_refused(shell: Shell, station: Station) -> None:
+    shell.run(*PUBLISH)
+    assert station.artifact(TARGET).body == BODY
+    assert station.artifact("app/absent").code == 404
+    done = shell.run("status")
+    assert (done.status, done.err) == (0, "")
+    assert f"pid {station.process.pid}" in done.out
+    assert station.url in done.out
+    assert "1 blob," in done.out
+    assert re.search(r"404 +unknown_target +app/absent", done.out)
+
+    told = shell.run("status", "--json").json
+    assert (told["pid"], told["ready"], told["listen"]) == (station.process.pid, True, [station.url])
+    assert told["store"]["blobs"] == 1
+    assert [(each["code"], each["target"]) for each in told["refusals"]] == [(404, "app/absent")]
+
+
+def test_a_wanted_change_is_served_once_the_daemon_was_told_to_forget(
+    shell: Shell, station: Station, origin: Path
+) -> None:
+    (origin / "one").write_bytes(BODY)
+    shell.run("adopt")
+    assert station.artifact("one").body == BODY
+    for path in origin.iterdir():
+        path.unlink()
+    (origin / "one").write_bytes(BODY[::-1])
+    shell.run("adopt")
+    assert station.artifact("one").code == 502
+    assert shell.run("catalog", "forget", "one", "--json").json == {"target": "one", "forgotten": True}
+    assert station.artifact("one").body == BODY[::-1]
+
+
+def test_forgetting_what_is_not_remembered_is_no_error(shell: Shell, station: Station) -> None:
+    done = shell.run("catalog", "forget", "one")
+    assert (done.status, done.out) == (0, "")
+    assert "was not remembered" in done.err
 
 
 # --- for machines --------------------------------------------------------------------------------

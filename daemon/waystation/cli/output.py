@@ -80,6 +80,11 @@ def human_age(then: float | None, now: float) -> str:
     return "never" if then is None else f"{human_duration(now - then)} ago"
 
 
+def counted(number: int, noun: str) -> str:
+    """Write how many there are of something, such as ``1 blob`` or ``2 blobs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def bar(part: float, whole: float, *, width: int = 20) -> str:
     """Draw how much of something is taken."""
     filled = round(width * min(max(part / whole, 0), 1)) if whole else 0

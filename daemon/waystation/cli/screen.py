@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from waystation.cli.output import align, bar, human_age, human_duration, human_size, printable
+from waystation.cli.output import align, bar, counted, human_age, human_duration, human_size, printable
 
 _REFUSALS_SHOWN = 10
 
@@ -28,7 +28,7 @@ def _summary(station: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("waystation", f"{station['version']}, {ready}, up {uptime}, pid {station['pid']}"),
         ("mirror", "  ".join(station["listen"])),
         ("origin", _origin(station["origin"])),
-        ("catalog", f"{catalog['mode']}, {catalog['targets']} targets known, last answer {answered}"),
+        ("catalog", f"{catalog['mode']}, {counted(catalog['targets'], 'target')} known, last answer {answered}"),
         *_store(station["store"]),
     ]
     return [(label, printable(value)) for label, value in rows]
@@ -49,7 +49,7 @@ def _origin(origin: dict[str, Any]) -> str:
 def _store(store: dict[str, Any]) -> list[tuple[str, str]]:
     stored, limit = store["stored_bytes"], store["limit_bytes"]
     idle = store["oldest_idle_s"]
-    held = f"{store['blobs']} blobs, {human_size(store['pinned_bytes'])} pinned"
+    held = f"{counted(store['blobs'], 'blob')}, {human_size(store['pinned_bytes'])} pinned"
     if idle is not None:
         held += f", least recently used {human_duration(idle)} ago"
     disk = f"{human_size(store['free_bytes'])} free, {human_size(store['min_free_bytes'])} kept free"
@@ -62,12 +62,11 @@ def _store(store: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _flight_row(flight: dict[str, Any], now: float) -> tuple[str, ...]:
     held, size = flight["held_bytes"], flight["size_bytes"]
-    riders = flight["riders"]
     return (
         flight["target"],
         f"{bar(held, size)} {human_size(held)} of {human_size(size)}",
         flight["state"],
-        f"{riders} {'client' if riders == 1 else 'clients'}",
+        counted(flight["riders"], "client"),
         f"since {human_duration(now - flight['started'])}",
     )
 
