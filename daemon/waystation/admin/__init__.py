@@ -1,1 +1,1 @@
-"""The face that may change things: HTTP on a Unix socket, never over TCP."""
+"""The Unix socket through which all that changes anything goes."""

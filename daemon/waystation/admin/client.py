@@ -1,8 +1,7 @@
-"""Asks the daemon here through its admin socket; what goes wrong is a `DaemonError` in words."""
+"""The command line's side of the admin socket."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -14,58 +13,55 @@ if TYPE_CHECKING:
 
     from waystation.model import TargetPath
 
-PATIENCE_S = 30.0
-_OK = 200
+TIMEOUT_S = 30.0
+_BASE = "http://waystation"
 
 
 class AdminClient:
-    """One connection a call."""
+    """Asks the daemon on this machine; each call is a connection of its own.
+
+    Every method raises DaemonError: the daemon can't be asked, or refused.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def status(self) -> dict[str, Any]:
-        """The `StationStatus` as JSON has it.
-
-        Raises:
-            DaemonError: no daemon answers.
-        """
+        """A `StationStatus` as JSON has it."""
         return await self._ask("GET", "/status")
 
-    async def forget(self, target: TargetPath) -> bool:
-        """Drop what was once seen for a target; False where nothing was.
+    async def forget(self, target: TargetPath | str) -> bool:
+        """Have the catalog forget what it once saw for a name; False where it knew nothing."""
+        answer = await self._ask("POST", "/catalog/forget", {"target": target})
+        return bool(answer["forgotten"])
 
-        Raises:
-            DaemonError: no daemon answers, or it refuses.
-        """
-        return bool((await self._ask("POST", "/catalog/forget", {"target": target}))["forgotten"])
-
-    async def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+    async def _ask(self, method: str, verb: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         try:
             async with (
-                asyncio.timeout(PATIENCE_S),
-                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self._path))) as session,
-                session.request(method, f"http://localhost{path}", json=body) as response,
+                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self._path)), timeout=timeout) as session,
+                session.request(method, _BASE + verb, json=body) as response,
             ):
                 answer = await response.json()
-                code = response.status
-        except aiohttp.ClientConnectorError as error:
-            raise _no_daemon(self._path, error.os_error) from error
-        except TimeoutError as error:
-            raise DaemonError(f"the daemon at {self._path} gave no answer within {PATIENCE_S:g} s") from error
-        except (aiohttp.ClientError, ValueError) as error:
-            raise DaemonError(f"what answers at {self._path} is no Waystation daemon") from error
-        if not isinstance(answer, dict):
-            raise DaemonError(f"what answers at {self._path} is no Waystation daemon")
-        if code != _OK:
+                failed = response.status >= 400  # noqa: PLR2004 - RFC 9110 §15
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._explained(error) from error
+        if failed:
             raise DaemonError(str(answer.get("message")), advice=str(answer.get("advice")))
-        return answer
+        return dict(answer)
 
-
-def _no_daemon(path: Path, error: OSError) -> DaemonError:
-    if isinstance(error, PermissionError):
-        return DaemonError(
-            f"this user may not use the admin socket {path}",
-            advice="Run it as root, or join the group that the socket belongs to.",
-        )
-    return DaemonError(f"no daemon answers at {path}: {error.strerror or error}")
+    def _explained(self, error: Exception) -> DaemonError:
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        if isinstance(cause, FileNotFoundError):
+            return DaemonError(f"no daemon runs here: there is no socket {self._path}")
+        if isinstance(cause, ConnectionRefusedError):
+            return DaemonError(f"no daemon runs here: nobody answers on {self._path}")
+        if isinstance(cause, PermissionError):
+            return DaemonError(
+                f"the socket {self._path} is not open to this user",
+                advice="Run the command as root, or as a user of the daemon's group.",
+            )
+        if isinstance(cause, TimeoutError):
+            return DaemonError(f"the daemon did not answer on {self._path} within {TIMEOUT_S:g} s")
+        detail = getattr(cause, "strerror", None) or type(cause).__name__
+        return DaemonError(f"the daemon can't be asked on {self._path}: {detail}")

@@ -1,17 +1,20 @@
-"""The admin socket: a Unix socket of mode 0660 that shows the status and takes what changes something."""
+"""The admin socket: HTTP on a Unix socket, for `status` and for all that changes anything."""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import errno
 import json
-import os
 import socket
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+import struct
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 
-from waystation.admin.peers import peer_of
 from waystation.errors import BadTarget, DaemonError, WaystationError
 from waystation.model import parse_target
 
@@ -22,119 +25,146 @@ if TYPE_CHECKING:
     from waystation.catalog.interface import Catalog
     from waystation.status import StationStatus
 
-MAX_REQUEST_BYTES = 16 * 1024
-_OWN_FOLDERS, _GROUP_ONLY = 0o027, 0o117
-"""As umasks: folders get mode 0750, the socket 0660, from the start."""
-
 log = structlog.get_logger()
+
+SOCKET_MODE = 0o660
+FOLDER_MODE = 0o750
+MAX_BODY_BYTES = 64 * 1024
+DRAIN_S = 5.0
+
+_UCRED = struct.Struct("=iII")  # struct ucred of linux/socket.h: pid, uid, gid
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is on the other end, as the kernel says (unix(7), SO_PEERCRED)."""
+
+    pid: int
+    uid: int
+    gid: int
 
 
 class AdminServer:
-    """Started and closed once, on one loop."""
+    """Who may open the socket may use it: its mode and owner are the whole of the rights."""
 
     def __init__(self, path: Path, *, status: Callable[[], StationStatus], catalog: Catalog) -> None:
         self._path = path
         self._status = status
         self._catalog = catalog
-        self._group = -1
-        application = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[self._guard])
-        application.router.add_get("/status", self._show_status)
-        application.router.add_post("/catalog/forget", self._forget)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Listen.
 
         Raises:
-            DaemonError: the socket can't be had, or another daemon answers on it.
+            DaemonError: another daemon answers on the socket, or the folder can't be used.
         """
-        listener = _bind(self._path)
-        self._group = self._path.stat().st_gid
+        listener = await asyncio.to_thread(_bind, self._path)
+        app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY_BYTES)
+        app.add_routes([web.get("/status", self._show_status), web.post("/catalog/forget", self._forget)])
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_S)
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
 
     async def close(self) -> None:
-        """Stop listening and remove the socket."""
-        if self._runner.server is not None:
-            await self._runner.cleanup()
-            self._path.unlink(missing_ok=True)
+        """Finish what runs and remove the socket; nothing happens where it was never started."""
+        if self._runner is None:
+            return
+        runner, self._runner = self._runner, None
+        await runner.cleanup()
+        await asyncio.to_thread(self._path.unlink, missing_ok=True)
 
-    @web.middleware
-    async def _guard(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """Check who asks, log what changes something, and turn errors into JSON."""
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError
-        peer = peer_of(transport.get_extra_info("socket"))
-        if not peer.may_administer(self._group):
-            log.warning("admin_refused", uid=peer.uid, pid=peer.pid)
-            return _refuse(403, "forbidden", "this user may not administer the daemon", "Join the socket's group.")
-        try:
-            answer = await handler(request)
-        except web.HTTPException as error:
-            return _refuse(error.status, "request", error.reason, "Use the waystation command of the same version.")
-        except WaystationError as error:
-            code = 400 if isinstance(error, BadTarget) else 503
-            return _refuse(code, error.reason, str(error), error.advice)
-        if request.method != "GET":
-            log.info("admin_change", path=request.path, uid=peer.uid, pid=peer.pid, code=answer.status)
-        return answer
+    # --- verbs ---------------------------------------------------------------------------------
 
-    async def _show_status(self, _request: web.Request) -> web.Response:
-        return web.json_response(asdict(self._status()))
+    async def _show_status(self, _: web.Request) -> web.Response:
+        return web.json_response(dataclasses.asdict(self._status()))
 
     async def _forget(self, request: web.Request) -> web.Response:
-        target = await _text_field(request, "target")
-        return web.json_response({"forgotten": await self._catalog.forget(parse_target(target))})
+        target = parse_target(await _named(request, "target"))
+        forgotten = await self._catalog.forget(target)
+        log.info("target_forgotten", target=target, known=forgotten, **dataclasses.asdict(_caller(request)))
+        return web.json_response({"forgotten": forgotten})
 
 
-async def _text_field(request: web.Request, name: str) -> str:
+@web.middleware
+async def _errors_as_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     try:
-        body: Any = await request.json()
+        return await handler(request)
+    except WaystationError as error:
+        status = HTTPStatus.BAD_REQUEST if isinstance(error, BadTarget) else HTTPStatus.CONFLICT
+        return _error(status, error.reason, str(error), error.advice)
+    except web.HTTPException as refusal:
+        return _error(refusal.status, "request", refusal.reason, "The daemon and this command differ in version.")
+    except Exception:
+        log.exception("admin_call_failed")
+        advice = "This is a bug of Waystation: its log has the traceback."
+        return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "error", "the daemon failed at it", advice)
+
+
+def _error(status: int, reason: str, message: str, advice: str) -> web.Response:
+    return web.json_response({"reason": reason, "message": message, "advice": advice}, status=status)
+
+
+async def _named(request: web.Request, key: str) -> str:
+    """Read one text value of a JSON object."""
+    try:
+        body = await request.json()
     except (ValueError, RecursionError):
         body = None
-    value = body.get(name) if isinstance(body, dict) else None
+    value = body.get(key) if isinstance(body, dict) else None
     if not isinstance(value, str):
-        raise web.HTTPBadRequest(reason=f"expected a JSON object with a text '{name}'")
+        raise BadTarget(f"expected a JSON object like {json.dumps({key: '…'}, ensure_ascii=False)}")
     return value
 
 
-def _refuse(code: int, reason: str, message: str, advice: str) -> web.Response:
-    body = {"reason": reason, "message": message, "advice": advice}
-    return web.Response(status=code, text=json.dumps(body), content_type="application/json")
+def _caller(request: web.Request) -> Caller:
+    transport = request.transport
+    peer = transport.get_extra_info("socket") if transport else None
+    if peer is None:
+        return Caller(0, 0, 0)
+    return Caller(*_UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
 
 def _bind(path: Path) -> socket.socket:
-    """Bind the socket, never accessible to others for a moment; a dead daemon's is replaced, a living one's is not."""
-    if _answers(path):
-        raise DaemonError(
-            f"another daemon answers on {path}", advice="Stop it, or give this one an [admin] socket of its own."
-        )
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(_OWN_FOLDERS)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_socket():
-            path.unlink()
-        os.umask(_GROUP_ONLY)
-        listener.bind(str(path))
+        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        _clear(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(path))
+            path.chmod(SOCKET_MODE)  # nobody can connect yet: it does not listen
+            listener.setblocking(False)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
-        listener.close()
-        detail = error.strerror or str(error)  # a path that is too long has only words of Python's own
         raise DaemonError(
-            f"the admin socket {path} can't be made: {detail}", advice="Check [admin] socket and its folder's mode."
+            f"the admin socket {path} can't be made: {error.strerror or error}",
+            advice="Set [admin] socket to a short path in a folder that this user may write to.",
         ) from error
-    finally:
-        os.umask(before)
     return listener
 
 
-def _answers(path: Path) -> bool:
+def _clear(path: Path) -> None:
+    """Remove a socket that a daemon left behind; one that somebody answers on is not ours, nor is any other file."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_socket() or path.is_symlink():
+        raise DaemonError(
+            f"{path} is there and is no socket", advice="Remove that file, or set [admin] socket to another path."
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
         try:
             probe.connect(str(path))
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            if error.errno not in (errno.ECONNREFUSED, errno.ENOENT):
+                raise
+        else:
+            raise DaemonError(
+                f"another daemon answers on {path}",
+                advice="Stop it, or give this one an [admin] socket of its own.",
+            )
+    path.unlink(missing_ok=True)

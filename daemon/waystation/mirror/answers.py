@@ -26,7 +26,7 @@ ARTIFACT_TYPE = "application/octet-stream"
 _CLOSE = b"Connection: close\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Representation:
     """What HTTP says of bytes that never change: the ETag is their sha256, and so is the Repr-Digest (RFC 9530)."""
 
@@ -64,12 +64,18 @@ def _represent(digest: Digest | str, size_bytes: int, modified: datetime, conten
 def representation_head(shown: Representation, choice: Choice, *, keep_alive: bool) -> bytes:
     """Write the head of a 200, 206 or 304 (RFC 9110 §15.3.7, §15.4.5)."""
     code, span = choice.code, choice.span
+    if code == HTTPStatus.OK:
+        return _whole_head(shown, keep_alive, int(time.time()))
     if code == HTTPStatus.NOT_MODIFIED:
         return _head(code, shown.fields, keep_alive=keep_alive)
-    length = b"Content-Length: %d\r\n" % len(span)
-    if code == HTTPStatus.PARTIAL_CONTENT:
-        length += b"Content-Range: bytes %d-%d/%d\r\n" % (span.start, span.stop - 1, shown.size_bytes)
-    return _head(code, shown.fields + length, keep_alive=keep_alive)
+    part = b"Content-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n"
+    fields = shown.fields + part % (len(span), span.start, span.stop - 1, shown.size_bytes)
+    return _head(code, fields, keep_alive=keep_alive)
+
+
+@lru_cache(maxsize=256)
+def _whole_head(shown: Representation, keep_alive: bool, now_s: int) -> bytes:  # noqa: FBT001, ARG001 - the cache's key
+    return _head(200, shown.fields + b"Content-Length: %d\r\n" % shown.size_bytes, keep_alive=keep_alive)
 
 
 def reply_head(reply: Reply, *, keep_alive: bool) -> bytes:

@@ -8,60 +8,50 @@ import math
 import socket
 import struct
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from waystation.errors import HeaderTooLarge, MalformedRequest, SlowRequest
-from waystation.mirror.heads import END
+from waystation.errors import RequestError, SlowRequest
+from waystation.mirror.inbox import Inbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
 
     from waystation.config import MirrorSettings
-    from waystation.errors import RequestError
     from waystation.model import Span
 
 LINGER_S = 2.0
 """How long a refused client's rest is read and dropped, so that it sees the answer and no reset."""
 
 _TCP_INFO_BYTES_ACKED = struct.Struct("=120xQ")  # struct tcp_info of linux/tcp.h
-_BLANK = b"\r\n"
 
 
 class ClientGone(Exception):
     """The client no longer listens."""
 
 
-class Phase(Enum):
+class Phase(IntEnum):
     """What the connection is about; each phase has its own limit."""
 
-    IDLE = auto()
-    READING = auto()
-    WORKING = auto()
-    SENDING = auto()
-    LINGERING = auto()
+    IDLE = 0
+    READING = 1
+    WORKING = 2
+    SENDING = 3
+    LINGERING = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may take: bytes of headers, and seconds in each phase that waits for it."""
+    """What a client may take: bytes of headers, and seconds in each phase, in their order."""
 
     header_bytes: int
-    phase_s: Mapping[Phase, float]
+    phase_s: tuple[float, ...]
 
     @classmethod
     def of(cls, settings: MirrorSettings) -> Limits:
         """Read them from the settings."""
-        return cls(
-            settings.max_header_size,
-            {
-                Phase.IDLE: settings.idle_timeout,
-                Phase.READING: settings.header_timeout,
-                Phase.WORKING: math.inf,
-                Phase.SENDING: settings.send_timeout,
-                Phase.LINGERING: LINGER_S,
-            },
-        )
+        idle, reading, sending = settings.idle_timeout, settings.header_timeout, settings.send_timeout
+        return cls(settings.max_header_size, (idle, reading, math.inf, sending, LINGER_S))
 
 
 class Connection(asyncio.Protocol):
@@ -84,10 +74,8 @@ class Connection(asyncio.Protocol):
         self._limits = limits
         self._loop = loop
         self._ended = ended
-        self._buffer = bytearray()
-        self._scanned = 0
-        self._head_end = -1
-        self._waiter: asyncio.Future[None] | None = None
+        self._inbox = Inbox(limits.header_bytes)
+        self._next: asyncio.Future[bytes | None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._reading_paused = False
         self._lost = False
@@ -112,13 +100,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.LINGERING:
             return
-        self._buffer += data
-        if self._phase is Phase.IDLE:
-            self._enter(Phase.READING)
-        if self._waiter is not None:
-            if self._head_is_decided():
-                self._wake()
-        elif len(self._buffer) > self._limits.header_bytes and not self._reading_paused:
+        self._inbox.feed(data)
+        if self._next is not None:
+            self._deliver(self._next)
+        elif self._inbox.is_full and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
 
@@ -146,26 +131,17 @@ class Connection(asyncio.Protocol):
         Raises:
             HeaderTooLarge, SlowRequest, MalformedRequest: what comes is no head; the connection is to be closed.
         """
-        while not self._head_is_decided():
-            if self.closing:
-                return None
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        end = self._head_end + len(END)
-        if not self._begins_like_a_method():
-            raise MalformedRequest("what came is not HTTP")
-        if not len(END) <= end <= self._limits.header_bytes:
-            raise HeaderTooLarge(f"the headers are longer than {self._limits.header_bytes} bytes")
-        head = bytes(self._buffer[:end])
-        del self._buffer[:end]
-        self._scanned, self._head_end = 0, -1
-        self._enter(Phase.WORKING)
-        if self._reading_paused and len(self._buffer) <= self._limits.header_bytes:
+        head = self._inbox.take()
+        if self._reading_paused and not self._inbox.is_full:
             self._reading_paused = False
             self._transport.resume_reading()
+        if head is None and not self.closing:
+            self._next = self._loop.create_future()
+            try:
+                head = await self._next
+            finally:
+                self._next = None
+        self._phase = Phase.WORKING
         return head
 
     def write(self, data: bytes) -> None:
@@ -202,11 +178,12 @@ class Connection(asyncio.Protocol):
                 raise ClientGone from error
             raise
         finally:
-            self._enter(Phase.WORKING)
+            self._phase = Phase.WORKING
 
     def cork(self) -> None:
         """Hold back segments that are not full, until `uncork`."""
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        if not self._transport.is_closing():
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
     def uncork(self) -> None:
         """Let go of what is held back."""
@@ -215,7 +192,7 @@ class Connection(asyncio.Protocol):
 
     def rest(self) -> None:
         """An answer is out: the next request may come."""
-        self._enter(Phase.READING if self._buffer else Phase.IDLE)
+        self._enter(Phase.IDLE if self._inbox.is_empty else Phase.READING)
 
     def finish(self, *, linger: bool = False) -> None:
         """Close behind what was written; `linger`: drop what the client still sends for a moment first."""
@@ -245,39 +222,48 @@ class Connection(asyncio.Protocol):
         """Take no further request: between two it ends now, before the first one it may still send that."""
         self.closing = True
         if self._phase is Phase.IDLE:
-            self._wake()
+            self._settle(None)
         elif self._phase is Phase.READING:
             self._deadline = min(self._deadline, self._loop.time() + grace_s)
 
     def check(self, now: float) -> None:
-        """Act on a limit that has passed; called about once a second."""
+        """Act on a limit that has passed; called again and again."""
         if self._phase is Phase.SENDING and self._progressed():
             self._enter(Phase.SENDING)
-        if now < self._deadline:
+        if self._phase is Phase.WORKING or now < self._deadline:
             return
-        if self._phase is Phase.IDLE or (self._phase is Phase.READING and not self._buffer):
-            self.closing = True
-            self._wake()
-        elif self._phase is Phase.READING:
-            self._fail(SlowRequest("the headers did not arrive in time"))
-        else:
+        if self._phase in (Phase.SENDING, Phase.LINGERING):
             self.abort("send_timeout")
+        elif self._inbox.is_empty:
+            self.closing = True
+            self._settle(None)
+        else:
+            self._settle(SlowRequest("the headers did not arrive in time"))
 
     # --- within --------------------------------------------------------------------------------
 
-    def _head_is_decided(self) -> bool:
-        """Whether the buffer begins with a whole head, or with what can't become one."""
-        if self._head_end < 0:
-            while self._buffer.startswith(_BLANK):  # RFC 9112 §2.2: an empty line before a request is ignored
-                del self._buffer[: len(_BLANK)]
-                self._scanned = 0
-            self._head_end = self._buffer.find(END, max(0, self._scanned - len(END) + 1))
-            self._scanned = len(self._buffer)
-        return self._head_end >= 0 or len(self._buffer) > self._limits.header_bytes or not self._begins_like_a_method()
+    def _deliver(self, waiting: asyncio.Future[bytes | None]) -> None:
+        """Something came while a head is waited for."""
+        if waiting.done():
+            return
+        try:
+            head = self._inbox.take()
+        except RequestError as error:
+            waiting.set_exception(error)
+            return
+        if head is not None:
+            waiting.set_result(head)
+        elif self._phase is Phase.IDLE and not self._inbox.is_empty:
+            self._enter(Phase.READING)
 
-    def _begins_like_a_method(self) -> bool:
-        first = self._buffer[:1]
-        return not first or first.isalpha() or first == b"\r"
+    def _settle(self, outcome: RequestError | None) -> None:
+        """No head will come: end the wait for it."""
+        if self._next is None or self._next.done():
+            return
+        if outcome:
+            self._next.set_exception(outcome)
+        else:
+            self._next.set_result(None)
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
@@ -292,14 +278,6 @@ class Connection(asyncio.Protocol):
         (acked_bytes,) = _TCP_INFO_BYTES_ACKED.unpack(info)
         before, self._acked_bytes = self._acked_bytes, acked_bytes
         return bool(acked_bytes != before)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _fail(self, error: RequestError) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
 
     def _conversed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):

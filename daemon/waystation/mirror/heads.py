@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from waystation.errors import MalformedRequest
@@ -21,6 +22,7 @@ _TCHARS = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rf"({_TCHARS}) ([\x21-\x7e]+) HTTP/1\.([01])")
 _FIELD = re.compile(rf"({_TCHARS}):([\t -\x7e\x80-\xff]*)")
 _LENGTH = re.compile(r"[0-9]{1,19}")
+_KNOWN_BYTES = 512
 _ONCE = frozenset({"host", "content-length", "transfer-encoding"})
 
 
@@ -51,6 +53,10 @@ def parse_head(raw: bytes) -> Head:
     Raises:
         MalformedRequest: it is not exactly what the grammar says.
     """
+    return _parse_known(raw) if len(raw) <= _KNOWN_BYTES else _parse(raw)
+
+
+def _parse(raw: bytes) -> Head:
     line, *lines = raw[: -len(END)].decode("latin-1").split("\r\n")
     request = _REQUEST_LINE.fullmatch(line)
     if not request:
@@ -73,6 +79,10 @@ def parse_head(raw: bytes) -> Head:
     has_body = _announces_body(fields)
     keep_alive = minor == "1" and not has_body and not _wants_close(fields)
     return Head(method, target, host, has_body, keep_alive, fields)
+
+
+_parse_known = lru_cache(maxsize=256)(_parse)
+"""A machine's few clients send the same few heads again and again."""
 
 
 def _announces_body(fields: Mapping[str, str]) -> bool:

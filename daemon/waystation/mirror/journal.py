@@ -15,6 +15,7 @@ import structlog
 from waystation.mirror.paths import RouteName
 from waystation.model import CacheResult
 from waystation.status import Refusal
+from waystation.telemetry.lines import json_lines, members, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from waystation.telemetry.metrics import Metrics
 
+ANSWERED = "request_answered"
 OK = "ok"
 CLIENT_GONE = "client_gone"
 KEPT_REFUSALS = 100
@@ -70,6 +72,8 @@ class _Meters:
     seconds: Histogram
     first_byte: Histogram
     served: Counter
+    members: str
+    """The same labels as members of a JSON line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ class Journal:
         self._monotonic = monotonic
         self._wall = wall
         self._log = structlog.get_logger().bind()
+        self._lines = json_lines() if access_log else None
         self._numbering = _Numbering()
         self._meters: dict[tuple[str, int, str, str], _Meters] = {}
         self._refusals: deque[Refusal] = deque(maxlen=KEPT_REFUSALS)
@@ -117,8 +122,10 @@ class Journal:
             meters.served.inc(exchange.sent_bytes)
         if exchange.reason not in (OK, CLIENT_GONE):
             self._refuse(exchange, seconds)
+        elif self._lines:
+            self._lines.add(_line(exchange, seconds, meters.members))
         elif self._access_log:
-            self._log.info("request_answered", **_shown(exchange, seconds))
+            self._log.info(ANSWERED, **_shown(exchange, seconds))
 
     def refusals(self) -> tuple[Refusal, ...]:
         """The last requests that were not answered with their bytes, the latest first."""
@@ -126,6 +133,8 @@ class Journal:
 
     def _refuse(self, exchange: Exchange, seconds: float) -> None:
         self._refusals.append(Refusal(self._wall(), exchange.target, exchange.code, exchange.reason, exchange.detail))
+        if self._lines:
+            self._lines.flush()
         cut_off = exchange.code < HTTPStatus.BAD_REQUEST
         self._log.warning(
             "answer_cut_off" if cut_off else "request_refused",
@@ -135,28 +144,41 @@ class Journal:
         )
 
     def _meters_for(self, exchange: Exchange) -> _Meters:
-        labels = (exchange.route.value, exchange.code, exchange.cache.value, exchange.reason)
+        labels = (exchange.route, exchange.code, exchange.cache, exchange.reason)
         meters = self._meters.get(labels)
         if meters is None:
-            route, code, cache, reason = labels
-            meters = _Meters(
-                self._metrics.requests.labels(route, str(code), cache, reason),
-                self._metrics.request_seconds.labels(route, cache),
-                self._metrics.first_byte_seconds.labels(cache),
-                self._metrics.served_bytes.labels(cache),
-            )
-            self._meters[labels] = meters
+            meters = self._meters[labels] = self._look_up(*labels)
         return meters
+
+    def _look_up(self, route: str, code: int, cache: str, reason: str) -> _Meters:
+        return _Meters(
+            self._metrics.requests.labels(route, str(code), cache, reason),
+            self._metrics.request_seconds.labels(route, cache),
+            self._metrics.first_byte_seconds.labels(cache),
+            self._metrics.served_bytes.labels(cache),
+            members(
+                {"event": ANSWERED, "level": "info", "route": route, "code": code, "cache": cache, "reason": reason}
+            ),
+        )
+
+
+def _line(exchange: Exchange, seconds: float, labels: str) -> str:
+    """What `_shown` says, ready to be written: this is the one line that is worth it, being written for every hit."""
+    return (
+        f'{labels}, "request": "{exchange.id}", "method": "{exchange.method}", '
+        f'"target": {quoted(exchange.target)}, "bytes": {exchange.sent_bytes}, '
+        f'"seconds": {seconds:.6f}, "peer": {quoted(exchange.peer)}'
+    )
 
 
 def _shown(exchange: Exchange, seconds: float) -> dict[str, object]:
     return {
         "request": exchange.id,
         "method": exchange.method,
-        "route": exchange.route.value,
+        "route": str(exchange.route),
         "target": exchange.target,
         "code": exchange.code,
-        "cache": exchange.cache.value,
+        "cache": str(exchange.cache),
         "reason": exchange.reason,
         "bytes": exchange.sent_bytes,
         "seconds": round(seconds, 6),

@@ -61,6 +61,7 @@ class Paths:
         bucket, _, prefix = (bucket_path or "").strip("/").partition("/")
         self._bucket = f"/{bucket}/" if bucket else None
         self._prefix = f"{prefix}/" if prefix else ""
+        self._known = lru_cache(maxsize=1024)(self._find)
 
     def route(self, target: str) -> Route:
         """Find where a path leads (RFC 9112 §3.2.1, origin-form).
@@ -70,6 +71,9 @@ class Paths:
             DirectoryAsked: the query is go-getter's question for a folder.
             NotAnArtifact: there is nothing of that kind here.
         """
+        return self._known(target)
+
+    def _find(self, target: str) -> Route:
         raw, question, query = target.partition("?")
         path = decode_path(raw)
         if question and _asks_for_folder(query):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from waystation.errors import PreconditionFailed, RangeNotSatisfiable
@@ -38,7 +39,7 @@ def choose(fields: Mapping[str, str], *, method: str, etag: str, modified_s: int
         PreconditionFailed: If-Match or If-Unmodified-Since does not hold.
         RangeNotSatisfiable: the range begins behind the end.
     """
-    whole = Choice(200, Span(0, size_bytes))
+    whole = _whole(size_bytes)
     if _CONDITIONS.isdisjoint(fields):
         return whole
     if not _precondition_holds(fields, etag, modified_s):
@@ -50,6 +51,11 @@ def choose(fields: Mapping[str, str], *, method: str, etag: str, modified_s: int
         return whole
     span = parse_range(wanted, size_bytes)
     return whole if span is None else Choice(206, span)
+
+
+@lru_cache(maxsize=1024)
+def _whole(size_bytes: int) -> Choice:
+    return Choice(200, Span(0, size_bytes))
 
 
 def parse_range(text: str, size_bytes: int) -> Span | None:

@@ -149,7 +149,7 @@ class Mirror:
 
     async def _check_limits(self) -> None:
         loop = asyncio.get_running_loop()
-        pause_s = min(CHECK_PAUSE_S, *(limit_s / 4 for limit_s in self._limits.phase_s.values()))
+        pause_s = min(CHECK_PAUSE_S, *(limit_s / 4 for limit_s in self._limits.phase_s))
         while True:
             await asyncio.sleep(pause_s)
             now = loop.time()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from waystation.mirror.journal import Exchange
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Turn:
     """What is needed to answer."""
 
