@@ -162,14 +162,21 @@ class S3Connection:
         )
 
     async def _check_bucket(self) -> None:
+        """Make sure that "missing" may be believed: the bucket is there, and this reader may list it.
+
+        To others S3 says 403 for what is missing; servers that say 404 all the same are held to S3's rule.
+        """
         try:
             await self.client.head_bucket(Bucket=self.bucket)
         except botocore_errors.ClientError as error:
             status = _status(error.response)
             if status == HTTPStatus.NOT_FOUND:
                 raise self._no_bucket() from error
-            if status != HTTPStatus.FORBIDDEN:
-                raise
+            if status == HTTPStatus.FORBIDDEN:
+                raise Denied(
+                    f"this reader may not list bucket '{self.bucket}', so nothing in it counts as missing"
+                ) from error
+            raise
 
     # --- errors --------------------------------------------------------------------------------
 
@@ -278,8 +285,9 @@ def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
     except OSError as error:
+        why = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise Unreachable(
-            f"ca_bundle {ca_bundle} can't be used: {error.strerror or 'it holds no certificate'}",
+            f"ca_bundle {ca_bundle} can't be used: {why}",
             advice="Correct [origin] ca_bundle: a file of certificates in PEM.",
         ) from error
 
