@@ -73,6 +73,7 @@ class DirectoryWriter:
         try:
             self._fill(temporary, body, sha256, told)
             self._disk.link(temporary, name)
+            self._disk.sync_folder(name.parent)
         except FileExistsError:
             raise AlreadyExists(f"'{key}' is already in {self._folder.root}") from None
         except OSError as error:
@@ -80,7 +81,6 @@ class DirectoryWriter:
         finally:
             with suppress(FileNotFoundError):
                 self._disk.unlink(temporary)
-        self._disk.sync_folder(name.parent)
         return self._folder.describe(key)
 
     def _place_for(self, key: str) -> Path:
@@ -100,12 +100,12 @@ class DirectoryWriter:
                 self._make_folder(parent / part, parent)
                 parent /= part
             self._sweep(parent)
+            self._disk.stat(path)
+        except FileNotFoundError:
+            return path
         except OSError as error:
             raise self._refused(error, key) from error
-        with suppress(FileNotFoundError):
-            self._disk.stat(path)
-            raise AlreadyExists(f"'{key}' is already in {self._folder.root}")
-        return path
+        raise AlreadyExists(f"'{key}' is already in {self._folder.root}")
 
     def _make_folder(self, path: Path, parent: Path) -> None:
         try:
