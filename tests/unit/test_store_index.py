@@ -62,6 +62,14 @@ def test_a_clock_set_back_does_not_make_the_last_use_the_oldest() -> None:
     assert [held.digest for held in used] == [A, B]
 
 
+def test_a_use_is_newer_than_what_the_disk_remembers_whatever_the_clock_says() -> None:
+    index = Index(100, 0)
+    index.recovered([Held(A, 10, 0, 1_000, 1_000), Held(B, 10, 0, 2_000, 2_000)], [])
+    held = index.lease(A, 5)
+    assert held is not None
+    assert held.used_ns > 2_000
+
+
 def test_leased_and_pinned_blobs_stay_and_what_is_missing_is_said() -> None:
     index = index_of((A, 40), (B, 30), (C, 30))
     index.lease(A, 1000)
@@ -132,7 +140,10 @@ def test_a_lease_on_a_dropped_blob_ends_without_touching_its_successor() -> None
     index = index_of((A, 10))
     old = index.lease(A, 5)
     assert old is not None
+    other = index.lease(A, 5)
+    assert other is not None
     index.gone(index.remove_blob(A))
+    index.release(other, 5)
     index.reserve(A, 10)
     new = index.stored(A, size_bytes=10, now_ns=6)
     index.release(old, 7)
