@@ -83,6 +83,8 @@ class Flight:
         """Once sealed: keeps the blob from being evicted while riders still read it."""
         self._plan: Plan | None = None
         self._error: WaystationError | None = None
+        self.verified = False
+        """The whole sha256 holds: every byte may leave, whether the blob is on disk already or not."""
         self._riders: dict[RiderId, int] = {}
         """Where each rider stands, in bytes; the plan learns it in pieces."""
         self._next_rider = 0
@@ -130,7 +132,7 @@ class Flight:
         """
         at = span.start
         self._seek(rider, at)
-        while at < span.stop or (not self.artifact.size_bytes and self.state != "done"):
+        while at < span.stop or (not self.artifact.size_bytes and not self.verified):
             if self._error:
                 raise self._error
             stop = min(self._released_from(at), span.stop)
@@ -302,6 +304,8 @@ class Flight:
                 f"the origin's bytes of {self.artifact.target} have sha256 {whole.digest()},"
                 f" the catalog said {self.artifact.digest}"
             )
+        self.verified = True
+        self._wake_riders()
         await spool.commit()
         self._lease = self._shelf.open(self.artifact.digest)
 
@@ -326,7 +330,7 @@ class Flight:
 
     def _released_from(self, at: int) -> int:
         """The end of the run of bytes from `at` on that may leave now."""
-        if self.state == "done":
+        if self.verified:
             return self.artifact.size_bytes
         plan = self._plan
         if plan is None or self.artifact.pieces is None:
@@ -371,6 +375,8 @@ class _Landings:
         self._loop = asyncio.get_running_loop()
         self._land = land
         self._error: WaystationError | None = None
+        self.verified = False
+        """The whole sha256 holds: every byte may leave, whether the blob is on disk already or not."""
 
     def report(self, index: int, *, good: bool) -> None:
         """Report a piece; from the thread."""

@@ -65,7 +65,7 @@ class Flights:
             await flight.ended.wait()
         if flight:
             _check_size(artifact, flight.artifact.size_bytes)
-            ride = Ride(artifact, flight, CacheResult.JOINED)
+            ride = Ride(artifact, flight, CacheResult.HIT if flight.verified else CacheResult.JOINED)
         else:
             ride = Ride(artifact, self._start(artifact), CacheResult.MISS)
         try:
