@@ -135,7 +135,9 @@ async def test_a_miss_is_fetched_checked_and_kept_and_then_a_hit(
             assert await read(body) == it.bytes_of(artifact)
             assert await read(body, Span(size_bytes // 2, size_bytes)) == it.bytes_of(artifact)[size_bytes // 2 :]
         assert it.origin.read_bytes == asked
-        assert not it.transfers.flights()
+        await eventually(lambda: not it.transfers.flights(), "the blob is on disk")
+        async with it.transfers.open(artifact) as body:
+            assert body.cache is CacheResult.HIT
 
 
 async def test_however_many_ask_the_origin_sends_the_bytes_once(tmp_path: Path, metrics: Metrics) -> None:
