@@ -161,6 +161,18 @@ async def test_an_alias_of_what_is_known_is_admitted_while_the_origin_gives_no_a
         await bench.admission.admit("app/never-seen-amd64")
 
 
+async def test_a_name_that_could_not_be_asked_for_is_asked_for_once_the_origin_is_back(
+    bench: Bench, place: Place
+) -> None:
+    publish(place, KERNEL)
+    publish(place, GO, OTHER_BODY)
+    await bench.admission.admit(KERNEL)
+    bench.origin.fault = Unreachable("away")
+    assert (await bench.admission.admit(GO)).target == KERNEL
+    bench.origin.fault = None
+    assert (await bench.admission.admit(GO)).target == GO
+
+
 async def test_an_alias_that_was_used_before_does_not_wait_long_for_a_silent_origin(bench: Bench, place: Place) -> None:
     publish(place, KERNEL)
     await bench.admission.admit(GO)

@@ -174,6 +174,25 @@ async def test_nothing_is_known_before_it_is_on_disk(file: Path) -> None:
     assert memory.get(TargetPath("app/a")) == seen("app/a")
 
 
+async def test_what_is_being_forgotten_counts_no_more(file: Path) -> None:
+    disk = CountingDisk()
+    disk.go.set()
+    memory = Memory(file, disk=disk)
+    await memory.keep(seen("app/a", "1"))
+    disk.go.clear()
+    disk.syncs = 0
+    forgetting = asyncio.create_task(memory.forget(TargetPath("app/a")))
+    while not disk.syncs:
+        await asyncio.sleep(0.001)
+    assert memory.get(TargetPath("app/a")) is None
+    anew = asyncio.create_task(memory.keep(seen("app/a", "2")))
+    disk.go.set()
+    assert await forgetting
+    await anew
+    assert memory.get(TargetPath("app/a")) == seen("app/a", "2")
+    assert await recalled(file) == {"app/a": seen("app/a", "2")}
+
+
 async def test_a_caller_that_leaves_does_not_take_the_write_with_it(file: Path) -> None:
     disk = CountingDisk()
     memory = Memory(file, disk=disk)
@@ -324,7 +343,10 @@ async def test_with_many_targets_a_new_name_still_costs_one_line(file: Path) -> 
     memory = Memory(file, disk=Disk())
     memory._apply({TargetPath(f"app/{index}"): seen(f"app/{index}") for index in range(20_000)})
     await memory.keep(seen("app/first"))  # writes all of them
-    size_bytes = file.stat().st_size
-    await memory.keep(seen("app/new"))
-    assert file.stat().st_size - size_bytes < 1000
-    assert len(await recalled(file)) == 20_002
+    before = file.stat()
+    for name in ("app/second", "app/third", "app/fourth"):
+        await memory.keep(seen(name))
+    after = file.stat()
+    assert after.st_ino == before.st_ino
+    assert after.st_size - before.st_size < 3000
+    assert len(await recalled(file)) == 20_004

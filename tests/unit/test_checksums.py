@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from waystation.catalog.checksums import MAX_CHECKSUM_BYTES, format_checksum, parse_checksum
@@ -113,6 +113,8 @@ def test_any_bytes_are_read_or_refused_in_printable_words(body: bytes) -> None:
 
 
 @given(digests, names)
+@example(ONE, " ends and begins with a space ")
+@example(ONE, " ")
 def test_what_is_written_is_read_again(digest: str, name: str) -> None:
     target = TargetPath(f"app/{name}")
     body = format_checksum(Digest(digest), target)
@@ -120,7 +122,9 @@ def test_what_is_written_is_read_again(digest: str, name: str) -> None:
     assert parse_checksum(f"{OTHER}  another file\n".encode() + body, target) == digest
 
 
-@pytest.mark.parametrize("name", ["plain", "with space", "new\nline", "back\\slash", "return\r", "*star", "ünïcode"])
+@pytest.mark.parametrize(
+    "name", ["plain", "with space", " spaces ", "new\nline", "back\\slash", "return\r", "*star", "ünïcode"]
+)
 @pytest.mark.parametrize("options", [(), ("--binary",), ("--tag",)])
 def test_what_sha256sum_itself_writes_is_read(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
     (tmp_path / name).write_bytes(b"the bytes")
@@ -131,7 +135,9 @@ def test_what_sha256sum_itself_writes_is_read(tmp_path: Path, name: str, options
     assert parse_checksum(written, TargetPath(f"app/{name}")) == sha256(b"the bytes").hexdigest()
 
 
-@pytest.mark.parametrize("name", ["plain", "with space", "new\nline", "back\\slash", "return\r", "*star", "ünïcode"])
+@pytest.mark.parametrize(
+    "name", ["plain", "with space", " spaces ", "new\nline", "back\\slash", "return\r", "*star", "ünïcode"]
+)
 def test_sha256sum_itself_accepts_what_is_written(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"the bytes")
     digest = Digest(sha256(b"the bytes").hexdigest())

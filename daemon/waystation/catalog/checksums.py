@@ -19,7 +19,8 @@ MAX_CHECKSUM_BYTES = 64 * 1024
 _HEX = r"(?P<digest>[0-9a-fA-F]{64})"
 _LINE = re.compile(rf"(?P<escaped>\\?){_HEX}[ \t][ *]?(?P<name>.+)", re.DOTALL)
 _TAGGED = re.compile(rf"(?P<escaped>\\?)SHA(?:2-)?256 ?\((?P<name>.+)\) ?= ?{_HEX}", re.DOTALL)
-_BARE = re.compile(_HEX)
+# A bare hash names nothing.
+_BARE = re.compile(rf"(?P<escaped>){_HEX}(?P<name>)[ \t]*")
 _ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "\\": "\\"}
 
@@ -46,7 +47,7 @@ def parse_checksum(body: bytes, target: TargetPath) -> Digest:
         lambda name: name == file,
         lambda name: _last_part(name) == file,
     ):
-        digests = {digest for name, digest in entries if name is not None and means_target(name)}
+        digests = {digest for name, digest in entries if means_target(name)}
         if len(digests) > 1:
             raise MalformedChecksum(f"{target}.sha256 states {len(digests)} checksums for '{file}'")
         if digests:
@@ -62,17 +63,14 @@ def format_checksum(digest: Digest, target: TargetPath) -> bytes:
     return f"{mark}{digest}  {escaped}\n".encode()
 
 
-def _entries(body: bytes, target: TargetPath) -> Iterator[tuple[str | None, Digest]]:
+def _entries(body: bytes, target: TargetPath) -> Iterator[tuple[str, Digest]]:
     # Names may be of any bytes: those that are not UTF-8 simply name something else.
     text = body.decode("utf-8-sig", errors="surrogateescape")
     for number, line in enumerate(text.split("\n"), start=1):
-        entry = line.removesuffix("\r").strip(" \t")
+        entry = line.removesuffix("\r").lstrip(" \t")  # at its end, spaces are part of a name
         if not entry or entry.startswith("#"):
             continue
-        if bare := _BARE.fullmatch(entry):
-            yield None, parse_digest(bare["digest"])
-            continue
-        match = _TAGGED.fullmatch(entry) or _LINE.fullmatch(entry)
+        match = _TAGGED.fullmatch(entry) or _LINE.fullmatch(entry) or _BARE.fullmatch(entry)
         if not match:
             raise MalformedChecksum(f"{target}.sha256, line {number}, is not a sha256 checksum: {_shown(entry)}")
         name = _unescaped(match["name"]) if match["escaped"] else match["name"]
