@@ -48,7 +48,7 @@ class PieceTree:
             raise ValueError(f"a piece root has {HASH_BYTES} bytes, not {len(self.root)}")
         if not BLOCK_BYTES <= self.piece_length <= MAX_PIECE_BYTES or self.piece_length & (self.piece_length - 1):
             raise ValueError(
-                f"a piece length is a power of two from {BLOCK_BYTES} to {MAX_PIECE_BYTES} bytes, not {self.piece_length}"
+                f"a piece has a power of two of bytes, {BLOCK_BYTES} to {MAX_PIECE_BYTES}, not {self.piece_length}"
             )
 
 
