@@ -8,13 +8,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from waystation.errors import DigestMismatch
-from waystation.mirror.memory import MAX_BLOB_BYTES
-from waystation.model import CacheResult
+from waystation.model import Span
 
 if TYPE_CHECKING:
     from waystation.mirror.ranges import Choice
     from waystation.mirror.turn import Turn
-    from waystation.model import Artifact
     from waystation.transfer.interface import Body
 
 _DISK_ADVICE = "The store's disk has changed the bytes: check the disk, and evict the blob."
@@ -41,27 +39,19 @@ async def send_body(body: Body, choice: Choice, head: bytes, turn: Turn) -> None
             raise DigestMismatch(
                 f"the stored file ends at byte {run.start + sent_bytes}, inside what was released", advice=_DISK_ADVICE
             )
-    if not exchange.has_begun:  # an empty artifact: nothing was waited for
-        turn.begin(choice.code, head)
 
 
-async def read_small(body: Body, artifact: Artifact) -> bytes | None:
-    """Read a small blob that is here whole, to be kept in memory; None where it is not one.
+async def read_small(body: Body) -> bytes:
+    """Wait for the whole of a small artifact and read it, to be answered with and kept.
 
     Raises:
+        OriginError, TransferError, StoreError: as `Body.runs` says.
         DigestMismatch: the disk no longer has what was stored.
     """
-    if body.cache is not CacheResult.HIT or not 0 < artifact.size_bytes <= MAX_BLOB_BYTES:
-        return None
-    data = await asyncio.to_thread(_read_verified, body.fd, artifact)
-    if data is None:
-        raise DigestMismatch(
-            f"the stored blob of {artifact.target} is no longer what was stored",
-            advice=_DISK_ADVICE,
-        )
+    artifact = body.artifact
+    async for _ in body.runs(Span(0, artifact.size_bytes)):
+        pass
+    data = await asyncio.to_thread(os.pread, body.fd, artifact.size_bytes, 0) if artifact.size_bytes else b""
+    if sha256(data).hexdigest() != artifact.digest:
+        raise DigestMismatch(f"the stored blob of {artifact.target} is not what was stored", advice=_DISK_ADVICE)
     return data
-
-
-def _read_verified(fd: int, artifact: Artifact) -> bytes | None:
-    data = os.pread(fd, artifact.size_bytes, 0)
-    return data if sha256(data).hexdigest() == artifact.digest else None

@@ -16,6 +16,7 @@ from waystation.mirror.bodies import read_small, send_body
 from waystation.mirror.connection import ClientGone
 from waystation.mirror.heads import NO_REQUEST, parse_head
 from waystation.mirror.journal import CLIENT_GONE_CODE
+from waystation.mirror.memory import MAX_BLOB_BYTES
 from waystation.mirror.paths import RouteName, split_target
 from waystation.mirror.ranges import choose
 from waystation.mirror.replies import refusal
@@ -169,16 +170,17 @@ class Conversations:
             self._write(shown, choice, b"", turn)
             return
         data = self._memory.get(artifact.digest)
-        if data is None:
+        if data is not None:
+            turn.exchange.cache = CacheResult.HIT
+        else:
             async with self._transfers.open(artifact) as body:
                 turn.exchange.cache = body.cache
-                data = await read_small(body, artifact)
-                if data is None:
+                if artifact.size_bytes > MAX_BLOB_BYTES:
                     head = representation_head(shown, choice, keep_alive=turn.keep_alive)
                     await send_body(body, choice, head, turn)
                     return
+                data = await read_small(body)
             self._memory.put(artifact.digest, data)
-        turn.exchange.cache = CacheResult.HIT
         self._write(shown, choice, data, turn)
 
     async def _describe(self, route: Route, turn: Turn) -> None:

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 from waystation.catalog.checksums import format_checksum
-from waystation.errors import LayerMismatch, NoPieces
+from waystation.errors import NoPieces
 from waystation.mirror.replies import RETRY_AFTER_S, Reply
 from waystation.pieces import MalformedPieces, parse_pieces
 
@@ -33,19 +33,18 @@ def checksum_file(artifact: Artifact) -> bytes:
 
 
 async def pieces_file(artifact: Artifact, store: Store, fetch: Callable[[Artifact], Awaitable[bytes]]) -> bytes:
-    """Give a target's piece file, from beside its blob or from the origin, once it is checked against its root.
+    """Give a target's piece file, from beside its blob where it is this target's, else from the origin.
 
     Raises:
         NoPieces: the target has none.
-        LayerMismatch: what the origin has is not what the catalog said.
-        OriginError: the origin did not give it.
+        LayerMismatch, OriginError: as `fetch` says, which checks what it gives.
     """
     if artifact.pieces is None:
         raise NoPieces(f"{artifact.target} was published without a piece tree")
-    body = await store.pieces_file(artifact.digest) or await fetch(artifact)
-    if not await asyncio.to_thread(_belongs, body, artifact):
-        raise LayerMismatch(f"{artifact.key}.pieces is not the one that the catalog vouches for")
-    return body
+    kept = await store.pieces_file(artifact.digest)
+    if kept is None or not await asyncio.to_thread(_belongs, kept, artifact):
+        return await fetch(artifact)
+    return kept
 
 
 def _belongs(body: bytes, artifact: Artifact) -> bool:
