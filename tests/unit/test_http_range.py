@@ -69,6 +69,16 @@ def failing(status: str, body: bytes = b"") -> Answer:
     return Answer(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}", body)
 
 
+@pytest.fixture(scope="module")
+def certified() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """What serves localhost, and what trusts it."""
+    authority = trustme.CA()
+    serving, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(serving)
+    authority.configure_trust(trusting)
+    return serving, trusting
+
+
 # --- right answers -------------------------------------------------------------------------------
 
 
@@ -293,17 +303,16 @@ def abort_while_blocked(source: HttpSource, abort: Callable[[], None], heads: li
 @pytest.mark.parametrize("sent_bytes", [None, 0, 100], ids=["before the answer", "before the body", "in the body"])
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_closing_ends_a_blocked_read_at_once(sent_bytes: int | None, connection: str, secure: bool) -> None:
+def test_closing_ends_a_blocked_read_at_once(
+    certified: tuple[ssl.SSLContext, ssl.SSLContext], sent_bytes: int | None, connection: str, secure: bool
+) -> None:
     def script(head: str) -> Answer:
         if sent_bytes is None:
             return Answer("", then="hang")
         answer = right(head)
         return Answer(f"{answer.head}\r\nConnection: {connection}", answer.body[:sent_bytes], then="hang")
 
-    authority = trustme.CA()
-    serving, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("localhost").configure_cert(serving)
-    authority.configure_trust(trusting)
+    serving, trusting = certified
     with ScriptedHttp(script, tls=serving if secure else None) as server:
         source = source_of(server.url, stall_timeout_s=30, tls=trusting if secure else None)
         assert abort_while_blocked(source, source.close, server.heads) < 1
@@ -328,15 +337,29 @@ def test_aborting_ends_a_blocked_reader_at_once(connection: str) -> None:
         source.close()
 
 
+def test_an_aborted_reader_gives_no_byte_more_also_not_of_what_has_arrived_already(
+    certified: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    serving, trusting = certified
+    large = bytes(4_000_000)
+    head = f"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-3999999/4000000\r\nContent-Length: 4000000\r\nETag: {ETAG}"
+    with ScriptedHttp(lambda _: Answer(head, large), tls=serving) as server:
+        source = source_of(server.url, tls=trusting)
+        with source.read(Span(0, len(large))) as reader:
+            reader.readinto(memoryview(bytearray(100_000)))
+            reader.abort()
+            with pytest.raises(Unreachable, match="given up"):
+                reader.readinto(memoryview(bytearray(1000)))
+        source.close()
+
+
 # --- https ---------------------------------------------------------------------------------------
 
 
-def test_bytes_over_tls_are_right_and_an_unknown_authority_is_refused() -> None:
-    authority = trustme.CA()
-    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(serving)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+def test_bytes_over_tls_are_right_and_an_unknown_authority_is_refused(
+    certified: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    serving, trusting = certified
     with ScriptedHttp(right, tls=serving) as server:
         source = source_of(server.url, tls=trusting)
         assert read(source) == read(source) == BODY[1000:3000]

@@ -24,12 +24,24 @@ if TYPE_CHECKING:
     from waystation.origin.interface import Reader, Source
     from waystation.telemetry.metrics import Metrics
 
-AWAY = Unreachable("no route to it", advice="Plug it in.")
 NEVER = asyncio.Event  # a call that meets one of these waits for good
+
+
+class Away(Unreachable):
+    def __init__(self) -> None:
+        super().__init__("no route to it", advice="Plug it in.")
 
 
 def info(key: str) -> ObjectInfo:
     return ObjectInfo(key, 4, '"e"', datetime(2026, 1, 1, tzinfo=UTC), None, None)
+
+
+class Pause(Unreachable):
+    """Unreachable, after something happened."""
+
+    def __init__(self, happening: Callable[[], None]) -> None:
+        super().__init__("after a pause")
+        self.happening = happening
 
 
 @dataclass
@@ -45,6 +57,8 @@ class ScriptedOrigin:
         fault = self.faults.pop(0) if self.faults else None
         if fault is NEVER:
             await asyncio.Event().wait()
+        if isinstance(fault, Pause):
+            fault.happening()
         if isinstance(fault, OriginError):
             raise fault
 
@@ -126,7 +140,7 @@ class World:
         return self.metrics.registry.get_sample_value("waystation_origin_up")
 
     async def open_circuit(self) -> None:
-        self.inner.faults = [AWAY] * FAILURES_TO_OPEN
+        self.inner.faults = [Away() for _ in range(FAILURES_TO_OPEN)]
         while self.inner.faults:
             with pytest.raises(Unreachable):
                 await self.origin.head("key")
@@ -158,7 +172,7 @@ def read(source: Source, *, first: Callable[[Reader], None] = lambda _: None) ->
 # --- retries -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [AWAY, Short("half of it")])
+@pytest.mark.parametrize("fault", [Away(), Short("half of it")])
 async def test_a_transient_error_is_tried_again(world: World, fault: OriginError) -> None:
     world.inner.faults = [fault, fault]
     assert await world.origin.get("key", limit_bytes=10) == (info("key"), b"body")
@@ -180,7 +194,7 @@ async def test_a_definite_answer_is_final(world: World, fault: OriginError) -> N
 
 async def test_attempts_are_bounded(metrics: Metrics) -> None:
     world = make_world(metrics, OriginSettings(attempts=2))
-    world.inner.faults = [AWAY] * 10
+    world.inner.faults = [Away() for _ in range(10)]
     with pytest.raises(Unreachable, match="no route to it"):
         await world.origin.head("key")
     assert len(world.inner.asked) == 2
@@ -193,7 +207,7 @@ async def test_retries_wait_at_random_so_that_many_do_not_come_back_as_one(metri
         waits.append(time.monotonic())
         return 1.0
 
-    inner = ScriptedOrigin(faults=[AWAY, AWAY])
+    inner = ScriptedOrigin(faults=[Away(), Away()])
     settings = OriginSettings(attempts=3)
     origin = ResilientOrigin(inner, url="x", settings=settings, metrics=metrics, randomly=randomly)
     began = time.monotonic()
@@ -214,12 +228,15 @@ async def test_a_silent_origin_is_unreachable_at_the_deadline(metrics: Metrics) 
 
 
 async def test_the_deadline_holds_for_all_attempts_together(metrics: Metrics) -> None:
-    world = make_world(metrics, OriginSettings(request_timeout=0.2, attempts=10))
-    world.inner.faults = [AWAY, NEVER, NEVER]
-    began = time.monotonic()
+    world = make_world(metrics, OriginSettings(request_timeout=60, connect_timeout=50, attempts=10))
+
+    def almost_a_minute() -> None:
+        world.clock.ahead_s += 59.8
+
+    world.inner.faults = [Pause(almost_a_minute), NEVER]
     with pytest.raises(Unreachable):
-        await world.origin.head("key")
-    assert time.monotonic() - began < 1
+        async with asyncio.timeout(10):
+            await world.origin.head("key")
     assert world.inner.asked == ["head"] * 2
 
 
@@ -307,11 +324,12 @@ async def test_half_open_one_probe_asks_while_others_are_refused(world: World) -
 async def test_a_failed_probe_is_not_tried_again_at_once(world: World) -> None:
     await world.open_circuit()
     world.wait_for_probe()
-    world.inner.faults = [AWAY] * 5
-    with pytest.raises(Unreachable):
+    world.inner.faults = [Away() for _ in range(5)]
+    with pytest.raises(Unreachable, match=r"^no route to it$") as failed:
         await world.origin.head("key")
     assert world.inner.asked == ["head"]
     assert world.origin.status().circuit == "open"
+    assert failed.value.retry_after_s == pytest.approx(world.origin.status().retry_after_s, abs=0.5)
 
 
 async def test_any_definite_answer_closes_it(world: World) -> None:
@@ -327,7 +345,7 @@ async def test_any_definite_answer_closes_it(world: World) -> None:
 
 
 async def test_only_the_first_step_of_a_list_is_tried_again(world: World) -> None:
-    world.inner.faults = [AWAY, None, None, AWAY]
+    world.inner.faults = [Away(), None, None, Away()]
     listing = aiter(world.origin.list("x/"))
     assert (await anext(listing)).key == "x/a"
     assert (await anext(listing)).key == "x/b"
@@ -353,7 +371,7 @@ async def test_each_step_of_a_list_has_the_deadline(metrics: Metrics) -> None:
 async def test_ranges_are_counted_and_never_tried_again(world: World) -> None:
     source = await world.origin.source("key", if_match='"e"')
     assert world.inner.asked == ['source key "e"']
-    world.inner.faults = [None, AWAY]
+    world.inner.faults = [None, Away()]
     assert read(source) == 4
     with pytest.raises(Unreachable):
         read(source)
@@ -365,7 +383,7 @@ async def test_ranges_are_counted_and_never_tried_again(world: World) -> None:
 async def test_failing_ranges_open_the_circuit_and_a_good_one_closes_it(world: World) -> None:
     source = await world.origin.source("key", if_match=None)
     for _ in range(FAILURES_TO_OPEN):
-        world.inner.faults = [AWAY]
+        world.inner.faults = [Away()]
         with pytest.raises(Unreachable):
             read(source)
     assert world.origin.status().circuit == "open"
@@ -375,10 +393,10 @@ async def test_failing_ranges_open_the_circuit_and_a_good_one_closes_it(world: W
 
 async def test_an_aborted_or_closed_read_says_nothing_of_the_origin(world: World) -> None:
     source = await world.origin.source("key", if_match=None)
-    world.inner.faults = [AWAY]
+    world.inner.faults = [Away()]
     with pytest.raises(Unreachable):
         read(source, first=lambda reader: reader.abort())
-    world.inner.faults = [AWAY]
+    world.inner.faults = [Away()]
     with pytest.raises(Unreachable):
         read(source, first=lambda _: source.close())
     assert world.count("range", "gave_up") == 2

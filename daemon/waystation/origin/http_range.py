@@ -241,6 +241,8 @@ class _BodyReader:
         wanted = min(len(buffer), self._left_bytes)
         if not wanted:
             return 0
+        if self._aborted:
+            raise self._broken()
         try:
             count = self._response.readinto(buffer[:wanted])
         except (OSError, ValueError, http.client.HTTPException) as error:

@@ -181,12 +181,13 @@ class _Health:
             self._up, self._last_error = True, None
             self._up_gauge.set(1)
 
-    def failed(self, op: str, error: OriginError) -> None:
+    def failed(self, op: str, error: Unreachable) -> None:
         with self._lock:
             now = self._monotonic()
             self._requests.labels(op, error.reason).inc()
             was_closed = self._breaker.state(now) == "closed"
             self._breaker.failed(now)
+            error.retry_after_s = error.retry_after_s or self._breaker.retry_after_s(now)
             self._up, self._last_error = False, error
             if self._breaker.state(now) != "closed":
                 self._up_gauge.set(0)
