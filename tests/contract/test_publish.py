@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from peers.minio import Bucket
     from peers.places import Place
+    from peers.toxiproxy import Toxiproxy
     from waystation.model import Digest
     from waystation.origin.interface import ObjectInfo, OriginWriter
     from waystation.telemetry.metrics import Metrics
@@ -391,6 +392,25 @@ async def test_a_large_publish_that_is_cancelled_leaves_nothing(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+    assert bucket.keys() == []
+    assert bucket.unfinished_uploads(TARGET) == 0
+
+
+async def test_a_large_publish_that_is_cancelled_before_it_hears_of_its_upload_leaves_nothing(
+    bucket: Bucket, tmp_path: Path, toxiproxy: Toxiproxy
+) -> None:
+    file = write(tmp_path / "bundle", large(0))
+    proxy = toxiproxy.proxy(bucket.server.port)
+    keys = bucket.server.keys.write(tmp_path / "credentials")
+    settings = Settings(origin=bucket.settings(keys, endpoint_url=proxy.endpoint_url))
+    async with open_publisher(settings) as publisher:
+        with proxy.toxic("latency", latency=300):
+            task = asyncio.create_task(publisher.publish(file, app="app", version="0.1.0", arch="x86_64"))
+            while not await asyncio.to_thread(bucket.unfinished_uploads, TARGET):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
     assert bucket.keys() == []
     assert bucket.unfinished_uploads(TARGET) == 0
 

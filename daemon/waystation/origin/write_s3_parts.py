@@ -55,17 +55,18 @@ class PartsUpload:
             SourceChanged: the file is no longer what was hashed before.
         """
         await self._refuse_existing()
-        async with creating(self._s3, self._key):
-            begun = await self._s3.client.create_multipart_upload(**self._names, **self._headers)
-        self._names["UploadId"] = begun["UploadId"]
+        beginning = asyncio.create_task(self._begin())
         try:
+            await asyncio.shield(beginning)
             parts = await self._send_all(file, size_bytes, digest, told)
             async with creating(self._s3, self._key):
                 await self._s3.client.complete_multipart_upload(
                     **self._names, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
                 )
         except BaseException:
-            await self._abort()
+            await asyncio.wait([beginning])  # given up just now, it may still have begun
+            if "UploadId" in self._names:
+                await self._abort()
             raise
 
     async def _refuse_existing(self) -> None:
@@ -75,6 +76,11 @@ class PartsUpload:
         except Missing:
             return
         raise AlreadyExists(f"'{self._key}' is already in the origin")
+
+    async def _begin(self) -> None:
+        async with creating(self._s3, self._key):
+            begun = await self._s3.client.create_multipart_upload(**self._names, **self._headers)
+        self._names["UploadId"] = begun["UploadId"]
 
     async def _send_all(
         self, file: Path, size_bytes: int, digest: Digest, told: Callable[[int], None]
