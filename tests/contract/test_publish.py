@@ -11,7 +11,7 @@ import pytest
 from peers.places import BucketPlace
 from waystation.config import OriginSettings, Settings
 from waystation.errors import BadBundle, BadTarget, Conflict, SourceChanged, Unreachable
-from waystation.pieces import parse_pieces
+from waystation.pieces import PiecesLine, TreeHasher, dump_pieces, parse_pieces
 from waystation.publish import Publisher, machine_arch, open_publisher
 
 if TYPE_CHECKING:
@@ -173,6 +173,31 @@ async def test_pieces_that_cannot_be_read_are_a_conflict_in_words(
     assert place.all_keys() == [f"{TARGET}.pieces"]
 
 
+def pieces_file(tree_of: bytes, *, piece_length: int) -> bytes:
+    """A piece file that claims to be the bundle's, with the tree of some bytes."""
+    hasher = TreeHasher(len(tree_of), piece_length)
+    hasher.update(tree_of)
+    tree, layer = hasher.finish()
+    return dump_pieces(PiecesLine(sha256(BODY).hexdigest(), len(BODY), tree), layer)
+
+
+async def test_the_tree_of_other_bytes_is_a_conflict(place: Place, publisher: Publisher, bundle: Path) -> None:
+    place.put(f"{TARGET}.pieces", pieces_file(BODY[::-1], piece_length=16 * 1024))
+    with pytest.raises(Conflict, match="another piece tree"):
+        await publisher.publish(bundle, app="app", version="0.1.0", arch="x86_64")
+    assert place.all_keys() == [f"{TARGET}.pieces"]
+
+
+async def test_a_right_tree_with_pieces_of_another_length_is_kept(
+    place: Place, publisher: Publisher, bundle: Path
+) -> None:
+    theirs = pieces_file(BODY, piece_length=16 * 1024)
+    place.put(f"{TARGET}.pieces", theirs)
+    await publisher.publish(bundle, app="app", version="0.1.0", arch="x86_64")
+    assert place.get(f"{TARGET}.pieces") == theirs
+    check_announced(place, BODY)
+
+
 async def test_the_same_bytes_that_another_client_uploaded_are_announced(
     place: Place, publisher: Publisher, bundle: Path
 ) -> None:
@@ -182,11 +207,12 @@ async def test_the_same_bytes_that_another_client_uploaded_are_announced(
     check_announced(place, BODY)
 
 
+@pytest.mark.parametrize(("other", "told"), [(BODY[::-1], "sha256"), (BODY[:-1], "bytes, this file")])
 async def test_other_bytes_that_another_client_uploaded_are_a_conflict(
-    place: Place, publisher: Publisher, bundle: Path
+    place: Place, publisher: Publisher, bundle: Path, other: bytes, told: str
 ) -> None:
-    place.put(TARGET, BODY[::-1])
-    with pytest.raises(Conflict, match="sha256"):
+    place.put(TARGET, other)
+    with pytest.raises(Conflict, match=told):
         await publisher.publish(bundle, app="app", version="0.1.0", arch="x86_64")
     assert place.all_keys() == [TARGET]
 

@@ -436,7 +436,7 @@ def test_wrong_credentials_are_one_line_without_the_secret(tmp_path: Path, bucke
 def test_a_file_that_is_no_bundle_is_one_line_that_names_it(shell: Shell, file: str) -> None:
     (shell.folder / "empty").touch()
     line = shell.run("publish", file, "--app", "app", "--version", "1").failure(1)
-    assert str((shell.folder / file).resolve()) in line
+    assert f"{file} " in line
 
 
 def test_what_is_not_published_is_one_line_that_says_where_to_look(shell: Shell) -> None:

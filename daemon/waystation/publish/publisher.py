@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import platform
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waystation.errors import AlreadyExists, BadTarget, Conflict, Missing
@@ -18,6 +15,7 @@ from waystation.publish.fingerprint import fingerprint_file, fingerprint_object,
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from waystation.model import Digest, TargetPath
     from waystation.origin.interface import ObjectInfo, Origin, OriginWriter
@@ -78,7 +76,6 @@ class Publisher:
             OriginError: the origin refuses or is away.
         """
         target = bundle_target(app, version, machine_arch() if arch is None else arch)
-        file = Path(await asyncio.to_thread(os.path.realpath, file))
         fingerprint = await fingerprint_file(file, progress)
         await missing_parts(self._origin, target, fingerprint)  # a conflict shows before anything is uploaded
         created = await self._create(target, file, fingerprint, progress)
