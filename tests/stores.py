@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from waystation.config import StoreSettings
 from waystation.disk import Disk
 from waystation.model import Artifact, Digest, TargetPath
-from waystation.pieces import BLOCK_BYTES, TreeHasher
+from waystation.pieces import BLOCK_BYTES, PiecesLine, TreeHasher, dump_pieces
 from waystation.store.disk_store import DiskStore
 from waystation.telemetry.metrics import Metrics
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from waystation.pieces import PieceLayer
     from waystation.store.interface import Shelf, Spool
 
 PIECE_BYTES = BLOCK_BYTES
@@ -35,20 +34,21 @@ def digest_of(data: bytes) -> Digest:
     return Digest(sha256(data).hexdigest())
 
 
-def artifact_of(data: bytes, *, pieces: bool = True) -> tuple[Artifact, PieceLayer | None]:
+def artifact_of(data: bytes, *, pieces: bool = True) -> tuple[Artifact, bytes | None]:
     """Describe these bytes, with the smallest pieces that there are."""
-    tree, layer = None, None
+    digest, tree, pieces_file = digest_of(data), None, None
     if pieces and data:
         hasher = TreeHasher(len(data), PIECE_BYTES)
         hasher.update(data)
         tree, layer = hasher.finish()
+        pieces_file = dump_pieces(PiecesLine(digest, len(data), tree, ("sh",)), layer)
     target = TargetPath("app/app-1-x86_64")
-    return Artifact(target, digest_of(data), len(data), datetime.now(UTC), target, '"1"', tree), layer
+    return Artifact(target, digest, len(data), datetime.now(UTC), target, '"1"', tree), pieces_file
 
 
 async def reserve(shelf: Shelf, data: bytes, *, pieces: bool = True) -> Spool:
-    artifact, layer = artifact_of(data, pieces=pieces)
-    return await shelf.reserve(artifact, layer)
+    artifact, pieces_file = artifact_of(data, pieces=pieces)
+    return await shelf.reserve(artifact, pieces_file)
 
 
 async def put(shelf: Shelf, data: bytes, *, pieces: bool = True) -> Digest:

@@ -248,7 +248,7 @@ async def test_an_empty_artifact_is_a_blob_too(place: Place) -> None:
 
 
 async def test_what_it_reserves_is_one_artifact_s_own_size(place: Place) -> None:
-    artifact, layer = artifact_of(DATA)
-    spool = await place.shelf.reserve(artifact, layer)
+    artifact, pieces_file = artifact_of(DATA)
+    spool = await place.shelf.reserve(artifact, pieces_file)
     assert os.fstat(spool.fd).st_size == artifact.size_bytes
     spool.close(keep=False)

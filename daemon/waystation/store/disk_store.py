@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import structlog
 
 from waystation.errors import NoRoom, StoreUnusable
-from waystation.pieces import MalformedPieces, PiecesLine, dump_pieces, piece_count
+from waystation.pieces import MalformedPieces, piece_count
 from waystation.status import StoreStatus
 from waystation.store.changes import Changes
 from waystation.store.disk_spool import DiskSpool
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from waystation.config import StoreSettings
     from waystation.disk import Disk
     from waystation.model import Artifact, Digest, Span
-    from waystation.pieces import PieceLayer
     from waystation.store.index import Eviction, Held
     from waystation.store.spool_file import SpoolFile
     from waystation.telemetry.metrics import Metrics
@@ -170,18 +169,16 @@ class DiskStore:
 
     # --- arriving ------------------------------------------------------------------------------
 
-    async def reserve(self, artifact: Artifact, layer: PieceLayer | None) -> DiskSpool:
+    async def reserve(self, artifact: Artifact, pieces_file: bytes | None) -> DiskSpool:
         """Make room, then give a spool that has it; see `Shelf.reserve`."""
         async with self._room:
-            return await to_the_end(self._reserve(artifact, layer), undo=lambda spool: spool.close(keep=True))
+            return await to_the_end(self._reserve(artifact, pieces_file), undo=lambda spool: spool.close(keep=True))
 
-    async def _reserve(self, artifact: Artifact, layer: PieceLayer | None) -> DiskSpool:
+    async def _reserve(self, artifact: Artifact, pieces_file: bytes | None) -> DiskSpool:
         digest = artifact.digest
         if self._index.has_blob(digest) or self._index.has_spool(digest):
             raise ValueError(f"{digest} is here already, or arriving: a digest has one flight at a time")
-        pieces = b""
-        if layer is not None and artifact.pieces is not None:
-            pieces = dump_pieces(PiecesLine(digest, artifact.size_bytes, artifact.pieces), layer)
+        pieces = pieces_file or b""
         if self._index.has_partial(digest):
             if (resumed := await self._resume(artifact, pieces)) is not None:
                 return resumed

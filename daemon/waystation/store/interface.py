@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from waystation.model import Artifact, Digest
-    from waystation.pieces import PieceLayer
     from waystation.status import StoreStatus
 
 
@@ -92,10 +91,10 @@ class Shelf(Protocol):
         """
         ...
 
-    async def reserve(self, artifact: Artifact, layer: PieceLayer | None) -> Spool:
+    async def reserve(self, artifact: Artifact, pieces_file: bytes | None) -> Spool:
         """Make room (evicting what was used least recently), then give a spool that has it.
 
-        The layer, checked by the caller against the artifact's root, is kept beside the bytes.
+        The ``.pieces`` file, checked by the caller against the artifact's root, is kept beside the bytes as it is.
 
         Raises:
             NoRoom: not even eviction makes enough; nothing was evicted.

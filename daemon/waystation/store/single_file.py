@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from waystation.disk import Disk
     from waystation.model import Artifact, Digest
-    from waystation.pieces import PieceLayer
     from waystation.store.interface import Blob
 
 EXECUTABLE_MODE = 0o755
@@ -38,7 +37,7 @@ class SingleFile:
     def open(self, digest: Digest) -> Blob | None:  # noqa: ARG002 - what is there already is never trusted
         return None
 
-    async def reserve(self, artifact: Artifact, layer: PieceLayer | None) -> FileSpool:  # noqa: ARG002 - not kept
+    async def reserve(self, artifact: Artifact, pieces_file: bytes | None) -> FileSpool:  # noqa: ARG002 - not kept
         """Create a temporary file with all its room beside the destination.
 
         Raises:

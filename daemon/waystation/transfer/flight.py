@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from waystation.config import TransferSettings
     from waystation.model import Artifact
     from waystation.origin.interface import Origin, Source
-    from waystation.pieces import PieceLayer
     from waystation.status import FlightState
     from waystation.store.interface import Blob, Shelf, Spool
     from waystation.telemetry.metrics import Metrics
+    from waystation.transfer.layer import CheckedPieces
     from waystation.transfer.workers import Landing, Workers
 
 log = structlog.get_logger()
@@ -195,10 +195,10 @@ class Flight:
             self._wake_riders()
 
     async def _fly(self) -> None:
-        layer = await self._fetch_layer()
+        pieces = await self._fetch_pieces()
         source = await self._origin.source(self.artifact.key, if_match=self.artifact.etag)
         try:
-            self._spool = spool = await self._shelf.reserve(self.artifact, layer)
+            self._spool = spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
             self._plan = plan = Plan(
                 self.artifact,
                 spool.suspect,
@@ -208,7 +208,7 @@ class Flight:
             )
             for rider, at in self._riders.items():
                 plan.seek(rider, at // plan.unit_bytes)
-            checks = PieceChecks(self.artifact, layer, self._metrics)
+            checks = PieceChecks(self.artifact, pieces.layer if pieces else None, self._metrics)
             whole = WholeHash(spool, self._metrics)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hash(whole, spool, plan))
@@ -218,11 +218,11 @@ class Flight:
             source.close()
         await self._seal(whole, spool)
 
-    async def _fetch_layer(self) -> PieceLayer | None:
+    async def _fetch_pieces(self) -> CheckedPieces | None:
         if not self.artifact.pieces:
             return None
         try:
-            return (await fetch_pieces(self._origin, self.artifact)).layer
+            return await fetch_pieces(self._origin, self.artifact)
         except Missing:
             self.artifact = replace(self.artifact, pieces=None)
             log.warning("pieces_missing", target=self.artifact.target, advice="run `waystation adopt`")
