@@ -41,8 +41,8 @@ _PATIENCE_S = 60.0
 _STOP_S = 10.0
 _LOOK_AGAIN_S = 0.02
 _CHUNK_BYTES = 1024 * 1024
+_WORTH_A_RATE_BYTES = 1024 * 1024
 _TITLE_WIDTH = 56
-_COLUMN = 16
 _BUNDLE = re.compile(r"([a-z0-9][a-z0-9-]*?)-([0-9][A-Za-z0-9._+~]*)-([a-z0-9_]+)")
 _HELLO = '#!/bin/sh\necho "hello from a file that came through a Waystation mirror"\n'
 _ADVICE = "With --app, it must be an executable that needs no arguments; otherwise please report this."
@@ -235,8 +235,9 @@ class _Story:
             digest = await asyncio.to_thread(_download, f"{self._base}/artifacts/{published.target}", file)
             if digest != published.digest:
                 raise DaemonError(f"the mirror sent {digest}, not {published.digest}", advice=_ADVICE)
-            rate = int(published.size_bytes / (time.monotonic() - began))
-            notes.append(f"{decimal(published.size_bytes)} at {decimal(rate)}/s, the checksum matches")
+            rate = f", {decimal(int(published.size_bytes / (time.monotonic() - began)))}/s"
+            shown = rate if published.size_bytes >= _WORTH_A_RATE_BYTES else ""
+            notes.append(f"{decimal(published.size_bytes)}{shown}, the checksum matches")
 
     async def _run_fetched(self, file: Path) -> None:
         """Run what came, with next to no environment: a bundle needs none."""
@@ -270,7 +271,7 @@ class _Story:
         with self._step("waystation status") as notes:
             async with self._verb("status") as verb:
                 await verb.ended()
-                notes.extend(line.expandtabs(_COLUMN) for line in verb.said())
+                notes.extend(verb.said())
 
     def _verb(self, verb: str) -> AbstractAsyncContextManager[_Program]:
         """Start one of the command line's own verbs, as a user would."""
