@@ -360,15 +360,16 @@ async def test_a_file_that_is_gone_creates_nothing(place: Place, writer: OriginW
 
 
 async def test_a_create_that_is_cancelled_leaves_nothing(place: Place, writer: OriginWriter, tmp_path: Path) -> None:
-    big = tmp_path / "big"
+    big, size_bytes = tmp_path / "big", 200_000_000
     with big.open("wb") as file:
-        file.truncate(200_000_000)
+        file.truncate(size_bytes)
+    digest = digest_of(bytes(size_bytes))
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
 
     def hear(_: int) -> None:
         loop.call_soon_threadsafe(begun.set)
 
-    creating = asyncio.create_task(writer.create("file", big, sha256=digest_of(b"never asked"), progress=hear))
+    creating = asyncio.create_task(writer.create("file", big, sha256=digest, progress=hear))
     await begun.wait()
     creating.cancel()
     with pytest.raises(asyncio.CancelledError):

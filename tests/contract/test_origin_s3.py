@@ -134,6 +134,16 @@ async def test_a_composite_checksum_of_parts_is_none(bucket: Bucket, bucket_sett
         assert (await origin.get("parts", limit_bytes=5000))[1] == BODY
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [({"ChecksumType": "FULL_OBJECT"}, DIGEST), ({}, DIGEST), ({"ChecksumType": "COMPOSITE"}, None)],
+)
+def test_only_a_checksum_of_the_full_object_counts(kind: dict[str, str], expected: str | None) -> None:
+    answer = {"ContentLength": 1, "ETag": '"e"', "LastModified": datetime.now(UTC)}
+    checksum = {"ChecksumSHA256": base64.b64encode(bytes.fromhex(DIGEST)).decode()}
+    assert S3Connection.describe("key", {**answer, **checksum, **kind}).sha256 == expected
+
+
 async def test_the_origins_clock_is_told(bucket: Bucket, bucket_settings: OriginSettings) -> None:
     bucket.put("key", BODY)
     async with opened(bucket_settings) as origin:
@@ -301,6 +311,18 @@ async def test_a_silent_origin_ends_a_small_call_at_its_timeout_and_a_read_at_th
             assert (await origin.head("key")).size_bytes == 1_000_000
 
 
+async def test_proxies_of_the_environment_are_not_used(
+    bucket: Bucket, bucket_settings: OriginSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    bucket.put("key", BODY)
+    async with opened(bucket_settings) as origin:
+        assert (await origin.head("key")).size_bytes == len(BODY)
+        source = await origin.source("key", if_match=None)
+        assert await asyncio.to_thread(read, source, Span(0, len(BODY))) == BODY
+
+
 async def test_a_prefix_stands_before_every_key(bucket: Bucket, tmp_path: Path) -> None:
     settings = bucket.settings(bucket.server.keys.write(tmp_path / "keys"), prefix="team/a/")
     async with opened_writer(settings) as writer, opened(settings) as origin:
@@ -362,6 +384,18 @@ async def test_the_ca_bundle_alone_decides_whom_to_trust(
                 assert isinstance(error, Unreachable)
                 assert "no trusted connection" in str(error)
                 assert "ca_bundle" in error.advice
+
+
+async def test_without_a_ca_bundle_the_system_decides_whom_to_trust(
+    secure_bucket: Bucket, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secure_bucket.put("key", BODY)
+    authority.cert_pem.write_to_path(tmp_path / "system.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))  # OpenSSL's own way to say what the system trusts
+    async with opened(secure_bucket.settings(secure_bucket.server.keys.write(tmp_path / "keys"))) as origin:
+        assert (await origin.head("key")).size_bytes == len(BODY)
+        source = await origin.source("key", if_match=None)
+        assert await asyncio.to_thread(read, source, Span(0, len(BODY))) == BODY
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "No such file"), ("no certificate", "holds no certificate")])
