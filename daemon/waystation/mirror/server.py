@@ -96,6 +96,8 @@ class Mirror:
 
     async def drain(self) -> None:
         """Stop listening at once; running answers finish, up to `drain_timeout`, and idle connections end."""
+        for connection in self._connections:
+            connection.closing = True
         await self._acceptor.stop()
         await self._read_what_has_arrived()
         for connection in tuple(self._connections):
