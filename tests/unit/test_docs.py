@@ -116,6 +116,14 @@ def test_every_reason_of_a_refusal_stands_beside_its_code(kind: type[WaystationE
     assert documented_codes().get(kind.reason) == MEANINGS[kind].code
 
 
+def test_every_dependency_is_explained_and_no_other_one_is() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    rows = re.findall(r"^\| ([a-z][a-z, -]*) \|", (ROOT / "docs/dependencies.md").read_text(), re.MULTILINE)
+    explained = {name for row in rows for name in row.split(", ")} - {"package"}
+    assert explained == {re.split(r"[^a-z-]", requirement)[0] for requirement in needed}
+
+
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
