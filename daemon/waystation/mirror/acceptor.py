@@ -77,8 +77,12 @@ class Acceptor:
             client.close()
             raise
         client.setblocking(False)
-        connection = self._connect()
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, client)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._connect, client)
+        except OSError as error:  # it was gone before its connection began
+            log.info("client_gone_at_once", detail=error.strerror)
+            client.close()
+            self._room.release()
 
     async def _until_readable(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

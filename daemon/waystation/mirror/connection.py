@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 LINGER_S = 2.0
 """How long a refused client's rest is read and dropped, so that it sees the answer and no reset."""
 
+_KEEP_ALIVE = (
+    # finds out about a machine that vanished while its request waits for a miss
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
 _TCP_INFO_BYTES_ACKED = struct.Struct("=120xQ")  # struct tcp_info of linux/tcp.h
 
 
@@ -63,6 +70,7 @@ class Connection(asyncio.Protocol):
         limits: Limits,
         *,
         loop: asyncio.AbstractEventLoop,
+        began: Callable[[Connection], None],
         ended: Callable[[Connection], None],
     ) -> None:
         self.peer = ""
@@ -73,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._converse = converse
         self._limits = limits
         self._loop = loop
+        self._began = began
         self._ended = ended
         self._inbox = Inbox(limits.header_bytes)
         self._next: asyncio.Future[bytes | None] | None = None
@@ -90,10 +99,12 @@ class Connection(asyncio.Protocol):
             raise TypeError(f"not a stream: {transport!r}")
         self._transport = transport
         self._socket: socket.socket = transport.get_extra_info("socket")
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for level, option, value in _KEEP_ALIVE:
+            self._socket.setsockopt(level, option, value)
         host, port = (transport.get_extra_info("peername") or ("gone", 0))[:2]
         self.peer = f"{host}:{port}"
         self._enter(Phase.READING)
+        self._began(self)
         self._task = self._loop.create_task(self._converse(self))
         self._task.add_done_callback(self._conversed)
 

@@ -117,11 +117,13 @@ class Mirror:
     # --- connections ---------------------------------------------------------------------------
 
     def _connect(self) -> Connection:
-        connection = Connection(
-            self._conversations.hold, self._limits, loop=asyncio.get_running_loop(), ended=self._ended
+        return Connection(
+            self._conversations.hold,
+            self._limits,
+            loop=asyncio.get_running_loop(),
+            began=self._connections.add,
+            ended=self._ended,
         )
-        self._connections.add(connection)
-        return connection
 
     def _ended(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -1,0 +1,197 @@
+"""The admin socket, server and client together over a real catalog."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from mirrors import World, running_mirror, status_of
+from waystation.admin.client import AdminClient
+from waystation.admin.server import AdminServer
+from waystation.errors import DaemonError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+NAME = "app/app-1-x86_64"
+
+
+@asynccontextmanager
+async def running_admin(tmp_path: Path, path: Path | None = None) -> AsyncIterator[tuple[AdminClient, World]]:
+    path = path or tmp_path / "run" / "admin.sock"
+    async with running_mirror(tmp_path) as world:
+        server = AdminServer(
+            path, status=lambda: status_of(world.parts, world.mirror, ready=True), catalog=world.parts.catalog
+        )
+        await server.start()
+        try:
+            yield AdminClient(path), world
+        finally:
+            await server.close()
+
+
+async def ask(path: Path, raw: bytes) -> tuple[int, dict[str, str]]:
+    """Say exactly these bytes to the socket."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(raw)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split(b" ")[1]), json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+def post(body: bytes, verb: bytes = b"/catalog/forget") -> bytes:
+    return b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (verb, len(body), body)
+
+
+async def test_the_status_is_the_stations(tmp_path: Path) -> None:
+    async with running_admin(tmp_path) as (admin, world):
+        await world.ask("/artifacts/app/absent")
+        await world.until_counted(code="404")
+        status = await admin.status()
+    assert status["listen"] == list(world.mirror.urls)
+    assert status["refusals"][0]["reason"] == "unknown_target"
+
+
+async def test_a_changed_target_is_served_again_once_it_is_forgotten(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with running_admin(tmp_path) as (admin, world):
+            world.put(NAME, b"one")
+            assert (await world.ask(f"/artifacts/{NAME}")).body == b"one"
+            world.put(NAME, b"two!")
+            assert (await world.ask(f"/artifacts/{NAME}")).code == 502
+            assert await admin.forget(NAME) is True
+            assert (await world.ask(f"/artifacts/{NAME}")).body == b"two!"
+            assert await admin.forget("app/never-seen") is False
+    forgotten = [line for line in lines if line["event"] == "target_forgotten"]
+    assert [(line["target"], line["known"]) for line in forgotten] == [(NAME, True), ("app/never-seen", False)]
+    assert all((line["uid"], line["pid"]) == (os.getuid(), os.getpid()) for line in forgotten)
+
+
+async def test_only_its_owner_and_group_may_use_the_socket(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "folder" / "admin.sock"
+    async with running_admin(tmp_path, path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
+    assert not path.exists()
+
+
+async def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    async with running_admin(tmp_path, path) as (admin, _):
+        assert (await admin.status())["ready"]
+
+
+async def test_a_socket_that_somebody_answers_on_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    async with running_admin(tmp_path / "first", path) as (admin, _):
+        with pytest.raises(DaemonError, match=str(path)):
+            async with running_admin(tmp_path / "second", path):
+                pass
+        assert (await admin.status())["ready"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+async def test_what_is_no_socket_is_never_removed(tmp_path: Path, kind: str) -> None:
+    path, other = tmp_path / "admin.sock", tmp_path / "other"
+    other.write_text("precious")
+    if kind == "file":
+        path.write_text("precious")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(other)
+    with pytest.raises(DaemonError, match="no socket"):
+        async with running_admin(tmp_path / "world", path):
+            pass
+    assert path.is_symlink() or path.exists()
+    assert other.read_text() == "precious"
+
+
+async def test_a_path_too_long_for_a_socket_is_an_error_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DaemonError, match="can't be made") as caught:
+        async with running_admin(tmp_path / "world", tmp_path / ("x" * 120)):
+            pass
+    assert "[admin] socket" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "reason"),
+    [
+        (post(b'{"target": "../etc/passwd"}'), 400, "bad_target"),
+        (post(b'{"target": 7}'), 400, "bad_target"),
+        (post(b'{"target": "a\\u0000b"}'), 400, "bad_target"),
+        (post(b"[]"), 400, "bad_target"),
+        (post(b"nonsense"), 400, "bad_target"),
+        (post(b"[" * 60_000), 400, "bad_target"),
+        (post(b'{"target": "%s"}' % (b"x" * 70_000)), 413, "request"),
+        (post(b"{}", b"/nowhere"), 404, "request"),
+        (b"GET /catalog/forget HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405, "request"),
+    ],
+)
+async def test_a_wrong_call_is_answered_with_reason_message_and_advice(
+    tmp_path: Path, raw: bytes, code: int, reason: str
+) -> None:
+    path = tmp_path / "admin.sock"
+    async with running_admin(tmp_path, path):
+        answered, body = await ask(path, raw)
+    assert (answered, body["reason"]) == (code, reason)
+    assert body["message"]
+    assert body["advice"]
+
+
+# --- the client ----------------------------------------------------------------------------------
+
+
+async def test_without_a_daemon_the_client_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DaemonError, match="there is no socket") as caught:
+        await AdminClient(tmp_path / "absent.sock").status()
+    assert "waystation serve" in caught.value.advice
+
+
+async def test_a_socket_that_nobody_answers_on_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with pytest.raises(DaemonError, match="nobody answers"):
+        await AdminClient(path).status()
+
+
+async def test_what_answers_nonsense_is_an_error_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi")
+        writer.close()
+
+    async with await asyncio.start_unix_server(babble, str(path)):
+        with pytest.raises(DaemonError, match="can't be asked"):
+            await AdminClient(path).status()
+
+
+async def test_a_refusal_reaches_the_caller_in_the_daemons_words(tmp_path: Path) -> None:
+    async with running_admin(tmp_path) as (admin, _):
+        with pytest.raises(DaemonError, match="no empty") as caught:
+            await admin.forget("a//b")
+    assert "<app>/<file>" in caught.value.advice
+
+
+async def test_a_socket_that_is_not_open_to_this_user_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", denied)
+    with pytest.raises(DaemonError, match="not open to this user"):
+        await AdminClient(tmp_path / "admin.sock").status()
