@@ -128,3 +128,13 @@ def test_every_dependency_is_explained_and_no_other_one_is() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+def test_the_five_lines_for_minio_are_a_configuration_in_five_lines(tmp_path: Path) -> None:
+    block = re.search(r"(?:^    .*\n)+", (ROOT / "README.md").read_text().partition("## With MinIO")[2], re.MULTILINE)
+    assert block
+    lines = [line.strip() for line in block[0].splitlines()]
+    file = tmp_path / "waystation.toml"
+    file.write_text("\n".join(lines))
+    assert len(lines) == 5
+    assert load_settings(file, environment={}).origin.endpoint_url == "http://minio.internal:9000"
