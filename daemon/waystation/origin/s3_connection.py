@@ -31,6 +31,7 @@ from waystation.errors import Denied, Missing, OriginError, Short, Unreachable
 from waystation.model import Digest, parse_digest
 from waystation.origin.http_range import NO_BUCKET_ADVICE, NO_SUCH_KEY_CODES, TLS_ADVICE
 from waystation.origin.interface import ObjectInfo
+from waystation.origin.s3_model import slim_loader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -269,7 +270,8 @@ def _kind(error: Exception) -> str:
 def _prepare(settings: OriginSettings) -> _Preparation:
     """Read what a client needs: the service model, the trusted certificates, the credentials file."""
     session = AioSession()
-    loader = session.get_component("data_loader")
+    loader = slim_loader()
+    session.register_component("data_loader", loader)
     loader.load_service_model("s3", "service-2")
     loader.load_service_model("s3", "endpoint-rule-set-1")
     secure = settings.endpoint_url is None or urlsplit(settings.endpoint_url).scheme == "https"
