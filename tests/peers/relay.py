@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CHUNK_BYTES = 256 * 1024
-LARGEST_WAIT_S = 0.05
+SAVED_S = 0.05
 
 
 class TokenBucket:
-    """Bytes that may pass, `bytes_per_s` of them, at most `LARGEST_WAIT_S` worth saved up; None: all."""
+    """Bytes that may pass, `bytes_per_s` of them, at most `saved_s` worth saved up while nobody asked; None: all."""
 
-    def __init__(self) -> None:
+    def __init__(self, saved_s: float) -> None:
+        self.saved_s = saved_s
         self.bytes_per_s: float | None = None
         self._balance = 0.0
         self._seen = time.monotonic()
@@ -35,7 +36,7 @@ class TokenBucket:
             return 0.0
         now = time.monotonic()
         earned = (now - self._seen) * self.bytes_per_s
-        self._balance = min(self._balance + earned, self.bytes_per_s * LARGEST_WAIT_S) - count
+        self._balance = min(self._balance + earned, self.bytes_per_s * self.saved_s) - count
         self._seen = now
         return max(0.0, -self._balance / self.bytes_per_s)
 
@@ -43,7 +44,7 @@ class TokenBucket:
 class Relay:
     """Forwards 127.0.0.1:`port` to 127.0.0.1:`target_port`; a context manager."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, *, saved_s: float = SAVED_S) -> None:
         self.target_port = target_port
         self.port = 0
         self.sent_bytes = 0
@@ -53,7 +54,7 @@ class Relay:
         self.connections = 0
         """Accepted so far."""
         self._cut_at: int | None = None
-        self._bucket = TokenBucket()
+        self._bucket = TokenBucket(saved_s)
         self._open: set[socket.socket] = set()
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
