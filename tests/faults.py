@@ -29,6 +29,8 @@ class FaultyOrigin:
         """At these offsets a body ends, so many times."""
         self.losses: list[OriginError] = []
         """Raised by the next reads, one each, where their range would begin."""
+        self.silent = False
+        """Reads get no answer until their source is closed."""
         self.away: OriginError | None = None
         self._open_to: int | None = None
         self._moved = threading.Condition()
@@ -80,16 +82,21 @@ class _FaultySource:
     def __init__(self, origin: FaultyOrigin, inner: Source) -> None:
         self._origin = origin
         self._inner = inner
+        self._closed = threading.Event()
 
     @contextmanager
     def read(self, span: Span) -> Iterator[Reader]:
         self._origin.spans.append(span)
+        if self._origin.silent:
+            self._closed.wait(20)
+            raise Unreachable("closed")
         if self._origin.losses:
             raise self._origin.losses.pop(0)
         with self._inner.read(span) as reader:
             yield _FaultyReader(self._origin, reader, span.start)
 
     def close(self) -> None:
+        self._closed.set()
         self._inner.close()
 
 

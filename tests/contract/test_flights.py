@@ -335,6 +335,19 @@ async def test_a_newcomer_to_a_flight_that_is_being_abandoned_waits_for_its_end_
         assert it.origin.read_bytes <= 20 * MIB + MIB
 
 
+async def test_a_flight_to_an_origin_that_does_not_answer_is_abandoned_at_once(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB)
+        it.origin.silent = True
+        async with it.transfers.open(artifact):
+            await eventually(lambda: it.origin.spans, "a range is asked for")
+        it.origin.silent = False
+        async with asyncio.timeout(2):
+            assert await it.fetch(artifact) == it.bytes_of(artifact)
+
+
 @pytest.mark.parametrize("how", ["leave", "cancel"])
 async def test_the_last_client_leaving_does_not_stop_a_commit(tmp_path: Path, metrics: Metrics, how: str) -> None:
     slow = SlowDisk()

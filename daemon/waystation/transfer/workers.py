@@ -167,10 +167,11 @@ class RangeJob:
         self._ending.set()
 
     def abort(self) -> None:
-        """Stop at once; from the loop."""
+        """Stop at once, also where the origin has not answered yet; from the loop, when the whole flight ends."""
         self._ending.set()
         if self._reader:
             self._reader.abort()
+        self._source.close()
 
     def _move(self, reader: Reader, span: Span, check: PieceCheck, buffer: memoryview) -> None:
         for at in range(span.start, span.stop, len(buffer)):
