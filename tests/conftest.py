@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,12 +35,14 @@ _bucket_numbers = itertools.count(1)
 
 
 def pytest_configure() -> None:
-    """Take the developer's own credentials, settings and proxies out of the environment, also of child processes."""
+    """Give child processes the same start everywhere: no credentials, settings or proxies of the developer's own."""
     for name in list(os.environ):
         if name.startswith(_DEVELOPERS_OWN) or name.lower() in _PROXIES:
             del os.environ[name]
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: child processes would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
