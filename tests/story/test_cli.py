@@ -476,8 +476,9 @@ def test_a_pipe_sees_neither_colours_nor_progress(shell: Shell) -> None:
         assert "\x1b" not in done.out + done.err
 
 
-def test_a_reader_that_leaves_early_is_no_traceback(shell: Shell, origin: Path) -> None:
-    for number in range(3000):
+@pytest.mark.parametrize("count", [1, 3000], ids=["more than nothing", "more than a pipe holds"])
+def test_a_reader_that_leaves_early_is_no_traceback(shell: Shell, origin: Path, count: int) -> None:
+    for number in range(count):
         (origin / f"{number:04}-{'x' * 100}").touch()
     reading, writing = os.pipe()
     os.close(reading)
