@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 MB = 1000 * 1000
 STEP_BYTES = 8 * MIB
-RELAY_SAVES_S = 0.002
-"""As little as a timer's grain allows: with more, the first bytes would come at no limit at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ def prepared(sizes: Sizes, say: Callable[[str], None]) -> Iterator[Ground]:
         minio = ending.enter_context(running_minio(folder / "minio"))
         bucket = minio.create_bucket("bench")
         bucket.make_public()
-        relay = ending.enter_context(Relay(minio.port, saved_s=RELAY_SAVES_S))
+        relay = ending.enter_context(Relay(minio.port))
         published = {
             name: _publish(bucket, folder, name, size, say)
             for name, size in (
@@ -97,7 +95,7 @@ def prepared(sizes: Sizes, say: Callable[[str], None]) -> Iterator[Ground]:
                 ("tiny", sizes.tiny),
             )
         }
-        memory_bytes = sizes.big + sizes.big // 2 + 64 * MIB
+        memory_bytes = 2 * max(sizes.big, sizes.limited, sizes.crowd)
         nginx_files = None
         if shutil.which("nginx"):
             nginx_files = Nginx(NGINX_FILES, "nginx-files.conf", folder / "nginx-files", files=folder / "files")

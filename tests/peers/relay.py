@@ -24,9 +24,9 @@ SAVED_S = 0.05
 class TokenBucket:
     """Bytes that may pass, `bytes_per_s` of them, at most `saved_s` worth saved up while nobody asked; None: all."""
 
-    def __init__(self, saved_s: float) -> None:
-        self.saved_s = saved_s
+    def __init__(self) -> None:
         self.bytes_per_s: float | None = None
+        self.saved_s = SAVED_S
         self._balance = 0.0
         self._seen = time.monotonic()
 
@@ -44,7 +44,7 @@ class TokenBucket:
 class Relay:
     """Forwards 127.0.0.1:`port` to 127.0.0.1:`target_port`; a context manager."""
 
-    def __init__(self, target_port: int, *, saved_s: float = SAVED_S) -> None:
+    def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self.port = 0
         self.sent_bytes = 0
@@ -54,7 +54,7 @@ class Relay:
         self.connections = 0
         """Accepted so far."""
         self._cut_at: int | None = None
-        self._bucket = TokenBucket(saved_s)
+        self._bucket = TokenBucket()
         self._open: set[socket.socket] = set()
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
@@ -72,9 +72,13 @@ class Relay:
 
     # --- faults --------------------------------------------------------------------------------
 
-    def limit(self, bytes_per_s: float | None) -> None:
+    def limit(self, bytes_per_s: float | None, *, saved_s: float = SAVED_S) -> None:
         """Slow the answers of all connections together down to `bytes_per_s`; None: as fast as it goes."""
-        self._on_loop(lambda: setattr(self._bucket, "bytes_per_s", bytes_per_s))
+
+        def change() -> None:
+            self._bucket.bytes_per_s, self._bucket.saved_s = bytes_per_s, saved_s
+
+        self._on_loop(change)
 
     def cut(self) -> None:
         """Reset every connection that is open now; new ones work."""
