@@ -72,7 +72,7 @@ class Unreachable(OriginError):
 
     reason = "origin_unreachable"
     transient = True
-    advice = "Check that the origin is up and that [origin] url and endpoint_url are right; it is asked again by itself."
+    advice = "Check that the origin is up and that [origin] url and endpoint_url are right; it is asked again."
 
     def __init__(self, message: str, *, advice: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message, advice=advice)
