@@ -9,33 +9,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import configparser
-import os
 import re
-import ssl
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.session import AioSession
 from botocore import exceptions as botocore_errors
 
 from waystation.errors import Denied, Missing, OriginError, Short, Unreachable
 from waystation.model import Digest, parse_digest
 from waystation.origin.http_range import NO_BUCKET_ADVICE, NO_SUCH_KEY_CODES, TLS_ADVICE
 from waystation.origin.interface import ObjectInfo
-from waystation.origin.s3_model import slim_loader
+from waystation.origin.s3_access import prepare
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from waystation.config import OriginSettings
 
@@ -66,15 +59,6 @@ _NO_CREDENTIALS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Preparation:
-    """What is read from disk before a client can be made."""
-
-    session: AioSession
-    tls: ssl.SSLContext | None
-    keys: dict[str, str]
-
-
 class S3Connection:
     """An open client of the settings' bucket; keys are below its prefix."""
 
@@ -95,7 +79,7 @@ class S3Connection:
             Denied: the credentials file can't be used.
             Unreachable: the CA bundle can't be used.
         """
-        ready = await asyncio.to_thread(_prepare, settings)
+        ready = await asyncio.to_thread(prepare, settings)
         config = AioConfig(
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.request_timeout,
@@ -106,7 +90,7 @@ class S3Connection:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             proxies={},
-            http_session_cls=_session_that_trusts(ready.tls) if ready.tls else AIOHTTPSession,
+            http_session_cls=ready.http_session,
         )
         region = settings.region or ready.session.get_config_variable("region") or DEFAULT_REGION
         stack = AsyncExitStack()
@@ -262,67 +246,3 @@ def _kind(error: Exception) -> str:
     """Name an error by what the operating system said of it, else by its type."""
     cause = getattr(error, "kwargs", {}).get("error", error)
     return getattr(cause, "strerror", None) or type(error).__name__
-
-
-# --- blocking, in a worker thread ----------------------------------------------------------------
-
-
-def _prepare(settings: OriginSettings) -> _Preparation:
-    """Read what a client needs: the service model, the trusted certificates, the credentials file."""
-    session = AioSession()
-    loader = slim_loader()
-    session.register_component("data_loader", loader)
-    loader.load_service_model("s3", "service-2")
-    loader.load_service_model("s3", "endpoint-rule-set-1")
-    secure = settings.endpoint_url is None or urlsplit(settings.endpoint_url).scheme == "https"
-    return _Preparation(
-        session=session,
-        tls=_trust(settings.ca_bundle) if secure else None,
-        keys=_read_keys(settings.credentials_file) if settings.credentials_file else {},
-    )
-
-
-def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
-    """Trust the bundle alone, or without one what the system trusts."""
-    try:
-        return ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
-    except OSError as error:
-        why = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise Unreachable(
-            f"ca_bundle {ca_bundle} can't be used: {why}",
-            advice="Correct [origin] ca_bundle: a file of certificates in PEM.",
-        ) from error
-
-
-def _session_that_trusts(tls: ssl.SSLContext) -> type[AIOHTTPSession]:
-    """Let botocore use our context: its own mixes in other certificates, and listens to AWS_CA_BUNDLE."""
-
-    class TrustingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
-        def _build_verify_context(self) -> ssl.SSLContext:
-            return tls
-
-    return TrustingSession
-
-
-def _read_keys(file: Path) -> dict[str, str]:
-    """Read an AWS shared-credentials file, the profile of AWS_PROFILE or ``default``; no message shows its content."""
-    advice = "Correct [origin] credentials_file: an AWS credentials file, readable by the daemon's user."
-    profile = os.environ.get("AWS_PROFILE") or "default"
-    parser = configparser.RawConfigParser()
-    try:
-        parser.read_string(file.read_text(encoding="utf-8"))
-        return {
-            "aws_access_key_id": parser.get(profile, "aws_access_key_id"),
-            "aws_secret_access_key": parser.get(profile, "aws_secret_access_key"),
-            **(
-                {"aws_session_token": token} if (token := parser.get(profile, "aws_session_token", fallback="")) else {}
-            ),
-        }
-    except OSError as error:
-        raise Denied(f"credentials_file {file} can't be read: {error.strerror}", advice=advice) from error
-    except configparser.NoSectionError:
-        raise Denied(f"credentials_file {file} has no profile [{profile}]", advice=advice) from None
-    except configparser.NoOptionError as error:
-        raise Denied(f"credentials_file {file}: [{profile}] has no {error.option}", advice=advice) from None
-    except (configparser.Error, UnicodeDecodeError):
-        raise Denied(f"credentials_file {file} is not an AWS credentials file", advice=advice) from None

@@ -1,0 +1,101 @@
+"""What an S3 client needs from this machine: the service's model, whom to trust, and the keys; read from disk.
+
+Everything here blocks: it runs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.session import AioSession
+
+from waystation.errors import Denied, Unreachable
+from waystation.origin.s3_model import slim_loader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from waystation.config import OriginSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a client is made of; without keys it looks for them along the standard AWS chain."""
+
+    session: AioSession
+    http_session: type[AIOHTTPSession]
+    tls: ssl.SSLContext | None
+    keys: dict[str, str]
+
+
+def prepare(settings: OriginSettings) -> Access:
+    """Read it all.
+
+    Raises:
+        Denied: the credentials file can't be used.
+        Unreachable: the CA bundle can't be used.
+    """
+    session, loader = AioSession(), slim_loader()
+    session.register_component("data_loader", loader)
+    loader.load_service_model("s3", "service-2")
+    loader.load_service_model("s3", "endpoint-rule-set-1")
+    secure = settings.endpoint_url is None or urlsplit(settings.endpoint_url).scheme == "https"
+    tls = _trust(settings.ca_bundle) if secure else None
+    return Access(
+        session=session,
+        http_session=_session_that_trusts(tls) if tls else AIOHTTPSession,
+        tls=tls,
+        keys=_read_keys(settings.credentials_file) if settings.credentials_file else {},
+    )
+
+
+def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
+    """Trust the bundle alone, or without one what the system trusts."""
+    try:
+        return ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
+    except OSError as error:
+        why = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise Unreachable(
+            f"ca_bundle {ca_bundle} can't be used: {why}",
+            advice="Correct [origin] ca_bundle: a file of certificates in PEM.",
+        ) from error
+
+
+def _session_that_trusts(tls: ssl.SSLContext) -> type[AIOHTTPSession]:
+    """Let botocore use our context: its own mixes in other certificates, and listens to AWS_CA_BUNDLE."""
+
+    class TrustingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
+        def _build_verify_context(self) -> ssl.SSLContext:
+            return tls
+
+    return TrustingSession
+
+
+def _read_keys(file: Path) -> dict[str, str]:
+    """Read an AWS shared-credentials file, the profile of AWS_PROFILE or ``default``; no message shows its content."""
+    advice = "Correct [origin] credentials_file: an AWS credentials file, readable by the daemon's user."
+    profile = os.environ.get("AWS_PROFILE") or "default"
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(file.read_text(encoding="utf-8"))
+        return {
+            "aws_access_key_id": parser.get(profile, "aws_access_key_id"),
+            "aws_secret_access_key": parser.get(profile, "aws_secret_access_key"),
+            **(
+                {"aws_session_token": token} if (token := parser.get(profile, "aws_session_token", fallback="")) else {}
+            ),
+        }
+    except OSError as error:
+        raise Denied(f"credentials_file {file} can't be read: {error.strerror}", advice=advice) from error
+    except configparser.NoSectionError:
+        raise Denied(f"credentials_file {file} has no profile [{profile}]", advice=advice) from None
+    except configparser.NoOptionError as error:
+        raise Denied(f"credentials_file {file}: [{profile}] has no {error.option}", advice=advice) from None
+    except (configparser.Error, UnicodeDecodeError):
+        raise Denied(f"credentials_file {file} is not an AWS credentials file", advice=advice) from None
