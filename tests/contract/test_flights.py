@@ -18,12 +18,22 @@ import pytest
 from faults import FaultyOrigin
 from waystation.config import StoreSettings, TransferSettings
 from waystation.disk import Disk
-from waystation.errors import DigestMismatch, LayerMismatch, NoRoom, PieceMismatch, RevisionChanged, Short, Unreachable
+from waystation.errors import (
+    DigestMismatch,
+    LayerMismatch,
+    NoRoom,
+    PieceMismatch,
+    RevisionChanged,
+    Short,
+    TransferError,
+    Unreachable,
+)
 from waystation.model import Artifact, CacheResult, Digest, Span, TargetPath
 from waystation.origin.directory import DirectoryOrigin
 from waystation.pieces import PiecesLine, TreeHasher, dump_pieces
 from waystation.store.disk_store import DiskStore
 from waystation.transfer.flights import Flights
+from waystation.transfer.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -415,6 +425,22 @@ async def test_a_rider_may_read_what_it_was_given_after_its_flight_failed(tmp_pa
             other = await it.artifact(20 * MIB, name="b/b-1-x86_64", seed=2)
             assert await it.fetch(other) == it.bytes_of(other)
             assert os.pread(body.fd, len(run), run.start) == it.bytes_of(artifact)[run.start : run.stop]
+
+
+async def test_a_fault_of_the_program_itself_ends_the_flight_and_hangs_nobody(
+    tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB)
+        with monkeypatch.context() as patch:
+            patch.setattr(Plan, "landed", broken)
+            async with asyncio.timeout(5):
+                with pytest.raises(TransferError, match="fault of its own"):
+                    await it.fetch(artifact)
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
 
 
 async def test_flights_beyond_the_limit_are_queued(tmp_path: Path, metrics: Metrics) -> None:

@@ -374,7 +374,7 @@ class _Landings:
     def __init__(self, land: Landing) -> None:
         self._loop = asyncio.get_running_loop()
         self._land = land
-        self._error: WaystationError | None = None
+        self._error: Exception | None = None
         self.verified = False
         """The whole sha256 holds: every byte may leave, whether the blob is on disk already or not."""
 
@@ -390,7 +390,7 @@ class _Landings:
     def _deliver(self, index: int, good: bool) -> None:  # noqa: FBT001 - call_soon takes no keywords
         try:
             self._land(index, good=good)
-        except WaystationError as error:
+        except Exception as error:  # noqa: BLE001 - raised again by `check`: a callback of the loop would swallow it
             self._error = error
 
 
