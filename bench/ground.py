@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import shutil
 import subprocess
@@ -39,7 +38,7 @@ class Sizes:
     limited: int = 300 * MB
     crowd: int = 200 * MB
     tiny: int = 4096
-    wrk_s: int = 5
+    wrk_s: int = 4
 
 
 QUICK = Sizes(big=128 * MIB, limited=60 * MB, crowd=30 * MB, wrk_s=1)
@@ -68,12 +67,6 @@ class Ground:
     starter: Waystation
     """The one that is started again and again."""
     nginx_files: Nginx | None
-
-    def warm_memory(self) -> None:
-        """Touch and free the memory that a cold fetch will fill: a virtual machine's first touch of a page is dear."""
-        count = 2 * self.big.size_bytes
-        with mmap.mmap(-1, count) as memory:
-            memory[:: mmap.PAGESIZE] = bytes(count // mmap.PAGESIZE)
 
 
 @contextmanager

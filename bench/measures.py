@@ -59,11 +59,12 @@ class Crowd:
     alone: Quantity
     last: Quantity
     asked: Quantity
+    peers: bool
 
 
 CROWDS = (
-    Crowd(20, LINK_BYTES_PER_S, ALONE_20, LAST_20, ASKED_20),
-    Crowd(50, SLOW_LINK_BYTES_PER_S, ALONE_50, LAST_50, ASKED_50),
+    Crowd(20, LINK_BYTES_PER_S, ALONE_20, LAST_20, ASKED_20, peers=True),
+    Crowd(50, SLOW_LINK_BYTES_PER_S, ALONE_50, LAST_50, ASKED_50, peers=False),
 )
 
 
@@ -72,7 +73,6 @@ def cold(ground: Ground, results: Results, turn: int) -> None:
     artifact = ground.big
     for server in _in_turn(ground.cold, turn):
         _renew(ground, server)
-        ground.warm_memory()
         before = cpu_seconds(server.pid) if server.pid else 0.0
         results.record(COLD, server.name, ground.clients.go_getter(server.url(artifact.target), artifact))
         server.settle()
@@ -105,11 +105,12 @@ def first_byte(ground: Ground, results: Results, turn: int) -> None:
 
 
 def crowds(ground: Ground, results: Results, turn: int) -> None:
-    """Many at once for what nobody has yet; before them, one alone."""
+    """Many at once for what nobody has yet; before them, one alone. The larger crowd is for Waystation alone."""
     artifact = ground.crowd
     for crowd in CROWDS:
         ground.relay.limit(crowd.bytes_per_s)
-        for server in _in_turn([server for server in ground.behind_relay if server.name != DIRECT], turn):
+        servers = [server for server in ground.behind_relay if server.name == WAYSTATION or crowd.peers]
+        for server in _in_turn([server for server in servers if server.name != DIRECT], turn):
             _renew(ground, server)
             (alone,) = ground.clients.readers(server.url(artifact.target), artifact)
             results.record(crowd.alone, server.name, alone.last_s)
@@ -133,7 +134,6 @@ def warm(ground: Ground, results: Results, turn: int) -> None:
             used = cpu_seconds(server.pid) - before
             results.record(WARM_CPU, server.name, used * GIB / artifact.size_bytes)
     for server in _in_turn(servers, turn):
-        ground.warm_memory()
         url = server.url(artifact.target)
         results.record(WARM_GO, server.name, ground.clients.go_getter(url, artifact))
 

@@ -26,8 +26,7 @@ bytes and crowds, a reader of our own (`bench/reader.py`): twenty go-getters on 
 Every client of every row checks what it gets: go-getter by sha256, the reader by comparing each byte, curl and wrk by \
 status and length of what a reader has compared just before.
 - **Cold is cold:** a fresh store or cache and a fresh process for each fetch; only a small artifact has been fetched \
-before. Before each at full speed, as much memory as will be filled is touched and freed: on a virtual machine the \
-first touch of a page costs more than the copy.
+before.
 - **The limit is one token bucket over all connections** (`tests/peers/relay.py`).
 - **Waystation** runs as installed, metrics and access log on, its origin an S3 bucket in MinIO; artifacts are \
 published by `waystation publish`. The servers' configurations: [nginx serving the file](../bench/nginx-files.conf), \
