@@ -23,8 +23,8 @@ one; ratios are of medians. All is on one machine, over loopback: servers and cl
 - **The clients are the same for all.** go-getter's command line with a checksum, its output deleted before each \
 fetch (it would go on where the file ends); curl, to /dev/null; wrk with one thread and 32 connections. For first \
 bytes and crowds, a reader of our own (`bench/reader.py`): twenty go-getters on two cores measure their own hashing. \
-Every client of every row checks what it gets: go-getter by sha256, the reader by comparing each byte, curl and wrk by \
-status and length of what a reader has compared just before.
+Every client of every row checks what it gets: go-getter by sha256, the reader by comparing each byte, curl by status \
+and length, wrk by status, of what a reader has compared just before.
 - **Cold is cold:** a fresh store or cache and a fresh process for each fetch; only a small artifact has been fetched \
 before.
 - **The limit is one token bucket over all connections** (`tests/peers/relay.py`).
