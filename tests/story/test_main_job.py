@@ -52,6 +52,7 @@ def waystation(folder: Path, config: dict[str, Any], *arguments: str | Path) -> 
     return subprocess.run(
         [sys.executable, "-m", "waystation", str(verb), "--config", station.config_file, *map(str, rest)],
         env=clean_environment(folder),
+        cwd=station.folder,
         capture_output=True,
         text=True,
         timeout=120,
@@ -372,6 +373,7 @@ def waystation_at(station: Station, *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(
         [sys.executable, "-m", "waystation", *arguments, "--config", station.config_file],
         env=station.environment,
+        cwd=station.folder,
         capture_output=True,
         text=True,
         timeout=60,
