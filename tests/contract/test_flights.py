@@ -253,6 +253,29 @@ async def test_a_piece_that_came_bad_once_is_asked_for_once_more(tmp_path: Path,
         assert Span(3 * MIB, 4 * MIB) in it.origin.spans
 
 
+@pytest.mark.parametrize("size_bytes", [MIB, 17 * MIB, 33 * MIB])
+async def test_a_bad_last_piece_is_asked_for_once_more_too_and_hangs_nobody(
+    tmp_path: Path, metrics: Metrics, size_bytes: int
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        for seed in range(4):
+            artifact = await it.artifact(size_bytes, name=f"app/app-{seed}-x86_64", seed=seed)
+            it.origin.spans.clear()
+            it.origin.rotten = {size_bytes - 5: 1}
+            async with asyncio.timeout(10):
+                assert await it.fetch(artifact) == it.bytes_of(artifact)
+            assert it.origin.spans.count(Span(size_bytes - MIB, size_bytes)) == 2
+
+
+async def test_a_rider_that_leaves_before_its_flight_has_begun_wedges_nothing(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB)
+        async with it.transfers.open(artifact):
+            pass
+        async with asyncio.timeout(5):
+            assert await it.fetch(artifact) == it.bytes_of(artifact)
+
+
 async def test_a_layer_that_does_not_lead_to_the_root_is_refused(tmp_path: Path, metrics: Metrics) -> None:
     async with world(tmp_path, metrics) as it:
         artifact = await it.artifact(3 * MIB)

@@ -93,6 +93,7 @@ class Flight:
         self._wake = asyncio.Event()
         self._resume_at = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._begun = False
 
     # --- for riders ----------------------------------------------------------------------------
 
@@ -153,7 +154,8 @@ class Flight:
         """Give up what is not sealing yet; what arrived is kept where it can be checked again."""
         if self._task and self.state in ("queued", "fetching"):
             self.state = "abandoned"
-            self._task.cancel()
+            if self._begun:  # else `_run` sees it at its first step: a task cancelled before that never runs at all
+                self._task.cancel()
 
     def status(self) -> FlightStatus:
         """A snapshot; never waits."""
@@ -171,6 +173,9 @@ class Flight:
         began = self._monotonic()
         keep = False
         try:
+            if self.state == "abandoned":
+                raise asyncio.CancelledError  # noqa: TRY301 - ends as one that was cancelled a step later
+            self._begun = True
             async with self._slots:
                 self.state = "fetching"
                 await self._fly()
@@ -375,8 +380,6 @@ class _Landings:
         self._loop = asyncio.get_running_loop()
         self._land = land
         self._error: Exception | None = None
-        self.verified = False
-        """The whole sha256 holds: every byte may leave, whether the blob is on disk already or not."""
 
     def report(self, index: int, *, good: bool) -> None:
         """Report a piece; from the thread."""

@@ -190,8 +190,6 @@ class Plan:
             return
         if running := self._running(index):
             running.at = index + 1
-            if running.at == running.run.stop:
-                self._asks.remove(running)
         if good:
             self._losses = 0
             self._proven = True
@@ -203,7 +201,11 @@ class Plan:
             self._bad.add(index)
 
     def returned(self, ask: Ask) -> None:
-        """An ask ended before its end without a fault of the origin's; what did not land is missing again."""
+        """An ask is over, at its end or before; what did not land is missing again.
+
+        Every ask holds its place until this or `lost` is called, also when all of it has landed: a bad piece may be
+        asked for again by an equal ask meanwhile, and the earlier one is always found first.
+        """
         for running in self._asks:
             if running.run == ask:
                 for index in range(running.at, ask.stop):
@@ -259,7 +261,7 @@ class Plan:
         return min(self.count, slowest + self._window)
 
     def _running(self, index: int) -> _Running | None:
-        return next((running for running in self._asks if running.run.first <= index < running.run.stop), None)
+        return next((running for running in self._asks if running.at <= index < running.run.stop), None)
 
     def _advance(self, index: int) -> int:
         while index < self.count and self._state[index] == _HELD:
