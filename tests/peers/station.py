@@ -42,7 +42,7 @@ class Station:
         self.config: Config = {
             "mirror": {"listen": [self.url]},
             "store": {"path": str(self.store), "min_free": "0"},
-            "admin": {"socket": "admin.sock"},  # in its working folder: a socket's whole path has 107 bytes at most
+            "admin": {"socket": str(folder / "admin.sock")},
         }
         for section, values in config.items():
             self.config.setdefault(section, {}).update(values)

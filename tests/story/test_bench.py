@@ -27,6 +27,12 @@ MISSING = [program for program in NEEDED if not shutil.which(program, path=f"{os
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the bench's peers are not installed: {', '.join(MISSING)}")
 
 
+@pytest.fixture
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short name: the sockets in it have 107 bytes at most for their whole path."""
+    return tmp_path_factory.mktemp("b")
+
+
 @contextmanager
 def benching(scratch: Path) -> Iterator[subprocess.Popen[str]]:
     """A running `scripts/bench --quick` that makes its folder in `scratch`; it does not outlive the test."""
@@ -64,9 +70,9 @@ def states() -> list[tuple[int, int] | None]:
     return [(path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None for path in WRITTEN]
 
 
-def test_a_quick_look_measures_every_bar_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_quick_look_measures_every_bar_and_leaves_nothing_behind(scratch: Path) -> None:
     before = states()
-    with benching(tmp_path) as bench:
+    with benching(scratch) as bench:
         shown, told = bench.communicate(timeout=200)
     assert bench.returncode == 0, told
     head, _, rest = shown.partition("\n\n")
@@ -76,20 +82,20 @@ def test_a_quick_look_measures_every_bar_and_leaves_nothing_behind(tmp_path: Pat
     assert "MinIO" in rest
     assert "Varnish" in rest
     assert states() == before
-    assert not list(tmp_path.iterdir())
-    assert not started_in(tmp_path)
+    assert not list(scratch.iterdir())
+    assert not started_in(scratch)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_bench_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
-    with benching(tmp_path) as bench:
+def test_a_bench_that_is_told_to_stop_leaves_nothing_behind(scratch: Path, number: signal.Signals) -> None:
+    with benching(scratch) as bench:
         assert bench.stderr is not None
         for line in bench.stderr:
             if "publishing crowd" in line:
                 break
-        assert started_in(tmp_path)
+        assert started_in(scratch)
         bench.send_signal(number)
         bench.communicate(timeout=60)
     assert bench.returncode == 128 + number
-    assert not list(tmp_path.iterdir())
-    wait_until(lambda: not started_in(tmp_path), "everything has ended")
+    assert not list(scratch.iterdir())
+    wait_until(lambda: not started_in(scratch), "everything has ended")
