@@ -97,7 +97,15 @@ class World:
     def port(self) -> int:
         return int(self.mirror.urls[0].rsplit(":", 1)[1])
 
-    def put(self, name: str, data: bytes, *, checksum: bool = True, pieces: bool = False) -> str:
+    def put(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        checksum: bool = True,
+        pieces: bool = False,
+        piece_length: int = BLOCK_BYTES,
+    ) -> str:
         """Lay an object into the origin, and what vouches for it; return its sha256."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +114,7 @@ class World:
         if checksum:
             path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")
         if pieces:
-            hasher = TreeHasher(len(data), BLOCK_BYTES)
+            hasher = TreeHasher(len(data), piece_length)
             hasher.update(data)
             tree, layer = hasher.finish()
             line = PiecesLine(digest, len(data), tree)

@@ -254,7 +254,8 @@ async def test_a_flood_whose_answers_are_not_read_does_not_pile_up(world: World)
     async with await world.connect() as client:
         client.writer.transport.set_write_buffer_limits(0)
         client.reader._transport.pause_reading()  # type: ignore[attr-defined]
-        client.send(get(f"/artifacts/{NAME}") * 20_000)
+        world.put("app/small", DATA[:60_000])
+        client.send(get("/artifacts/app/small") * 20_000)
         await world.until_counted(route="artifacts")
         [connection] = [one for one in world.mirror._connections if one.peer]
         async with asyncio.timeout(TIMEOUT_S):

@@ -16,7 +16,7 @@ from mirrors import World, running_mirror
 from stores import random_bytes
 from waystation.mirror.memory import MAX_BLOB_BYTES
 from waystation.model import Digest, TargetPath
-from waystation.pieces import parse_pieces
+from waystation.pieces import BLOCK_BYTES, parse_pieces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,9 +63,14 @@ async def test_compression_is_never_applied(world: World) -> None:
 
 
 async def test_head_says_what_get_would_and_fetches_nothing(world: World) -> None:
-    head = await world.ask(PATH, method="HEAD")
-    assert world.parts.store.status().blobs == 0
+    async with await world.connect() as client:
+        client.ask(PATH, method="HEAD")
+        client.ask("/healthz")
+        head = await client.answer(has_body=False)
+        assert (await client.answer()).body == b"alive\n"
+    await world.until_counted(route="artifacts", cache="none", code="200")
     got = await world.ask(PATH)
+    await world.until_counted(route="artifacts", cache="miss")
     assert head.code == 200
     assert {**head.headers, "date": ""} == {**got.headers, "date": ""}
 
@@ -222,6 +227,15 @@ async def test_a_piece_file_comes_from_the_origin_or_from_beside_its_blob(world:
     warm = await world.ask("/artifacts/app/tree.pieces")
     line, layer = parse_pieces(warm.body)
     assert (line.sha256, layer) == (DIGEST, parse_pieces(beside_origin)[1])
+
+
+async def test_a_piece_file_is_its_own_targets_even_if_another_has_the_same_bytes(world: World) -> None:
+    world.put("app/tree", DATA, pieces=True)
+    await world.ask("/artifacts/app/tree")
+    await world.until_stored(DIGEST)
+    world.put("app/twin", DATA, pieces=True, piece_length=2 * BLOCK_BYTES)
+    answer = await world.ask("/artifacts/app/twin.pieces")
+    assert answer.body == (world.root / "app/twin.pieces").read_bytes()
 
 
 async def test_a_target_without_pieces_has_no_piece_file(world: World) -> None:

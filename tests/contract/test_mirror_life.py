@@ -88,13 +88,18 @@ async def test_a_connection_that_says_nothing_is_closed(tmp_path: Path) -> None:
 
 
 async def test_waiting_for_a_miss_has_no_limit(tmp_path: Path) -> None:
-    limits = settings(header_timeout=0.05, idle_timeout=0.05, send_timeout=0.05)
+    limits = settings(header_timeout=0.05, send_timeout=0.05)
     gate = asyncio.Event()
-    async with playing(tmp_path, [gate, *pieces(2)], mirror=limits) as (world, script), await world.connect() as client:
+    async with (
+        playing(tmp_path, [gate, *pieces(2)], pieces(1), mirror=limits) as (world, script),
+        await world.connect() as client,
+    ):
         client.ask(PATH)
         await script.waits.wait()
         await asyncio.sleep(0.3)  # several times every limit: that nothing happens is what is tested
         gate.set()
+        assert (await client.answer()).body == DATA
+        client.ask(PATH)  # nor did it cost the connection anything
         assert (await client.answer()).body == DATA
 
 
@@ -165,6 +170,32 @@ async def test_a_miss_that_waits_is_served_while_draining(tmp_path: Path) -> Non
         gate.set()
         answer = await client.answer()
         assert (answer.code, answer.body) == (200, DATA)
+        assert answer.headers["connection"] == "close"
+        await asyncio.wait_for(drained, TIMEOUT_S)
+
+
+async def test_who_spoke_in_the_same_moment_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waystation.mirror.acceptor.STOP_S", 3600.0)  # no way out but the right one
+    async with running_mirror(tmp_path) as world, await world.connect() as kept:
+        kept.ask("/healthz")
+        await kept.answer()
+        request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", world.port)) as new:  # in the queue: the loop has not turned
+            new.sendall(request)
+            kept.ask("/healthz")  # is sent at once, too
+            await asyncio.wait_for(world.mirror.drain(), TIMEOUT_S)
+            new.settimeout(TIMEOUT_S)
+            assert new.recv(4096).endswith(b"alive\n")
+        assert (await kept.answer()).body == b"alive\n"
+
+
+async def test_who_has_connected_is_given_a_moment_to_speak(tmp_path: Path) -> None:
+    often = settings(idle_timeout=0.04)  # so limits are looked at every 10 ms
+    async with running_mirror(tmp_path, mirror=often) as world, await world.connect() as silent:
+        drained = await draining(world)
+        await asyncio.sleep(0.1)  # that nothing happens is what is tested
+        silent.ask("/healthz")
+        assert (await silent.answer()).code == 200
         await asyncio.wait_for(drained, TIMEOUT_S)
 
 

@@ -8,9 +8,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from waystation.errors import DigestMismatch
+from waystation.mirror.answers import representation_head
 from waystation.model import Span
 
 if TYPE_CHECKING:
+    from waystation.mirror.answers import Representation
     from waystation.mirror.ranges import Choice
     from waystation.mirror.turn import Turn
     from waystation.transfer.interface import Body
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 _DISK_ADVICE = "The store's disk has changed the bytes: check the disk, and evict the blob."
 
 
-async def send_body(body: Body, choice: Choice, head: bytes, turn: Turn) -> None:
-    """Send `head`, then the chosen span of the body, as its runs are released.
+async def send_body(body: Body, shown: Representation, choice: Choice, turn: Turn) -> None:
+    """Send the head, then the chosen span of the body, as its runs are released.
 
     Nothing is sent before the first run is there, so that until then an error can still be a reply.
 
@@ -31,7 +33,7 @@ async def send_body(body: Body, choice: Choice, head: bytes, turn: Turn) -> None
     async for run in body.runs(choice.span):
         connection.cork()
         if not exchange.has_begun:
-            turn.begin(choice.code, head)
+            turn.begin(choice.code, representation_head(shown, choice, keep_alive=turn.keep_alive))
         sent_bytes = await connection.send_file(body.fd, run)
         connection.uncork()
         exchange.sent_bytes += sent_bytes

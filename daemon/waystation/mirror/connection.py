@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         self._lost = False
         self._acked_bytes = -1
         self._phase = Phase.READING
-        self._deadline = 0.0
+        self._deadline = math.inf
 
     # --- asyncio's calls -----------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
         if self._reading_paused and not self._inbox.is_full:
             self._reading_paused = False
             self._transport.resume_reading()
-        if head is None and not self.closing:
+        if head is None and not (self.closing and self._phase is Phase.IDLE):
             self._next = self._loop.create_future()
             try:
                 head = await self._next

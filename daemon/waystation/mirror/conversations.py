@@ -94,7 +94,7 @@ class Conversations:
     def _turn_away(self, connection: Connection, error: RequestError) -> None:
         """Refuse what is no request; nothing that follows it on this connection can be trusted."""
         exchange = self._journal.open(connection.peer)
-        self._fail(error, Turn(connection, NO_REQUEST, exchange, keep_alive=False))
+        self._fail(error, Turn(connection, NO_REQUEST, exchange))
         self._journal.close(exchange)
         connection.finish(linger=True)
 
@@ -103,7 +103,7 @@ class Conversations:
         exchange = self._journal.open(connection.peer)
         exchange.method = request.method if request.method in _METHODS else "other"
         bind_contextvars(request=exchange.id)
-        turn = Turn(connection, request, exchange, request.keep_alive and not connection.closing)
+        turn = Turn(connection, request, exchange)
         try:
             await self._dispatch(turn)
         except ClientGone:
@@ -176,8 +176,7 @@ class Conversations:
             async with self._transfers.open(artifact) as body:
                 turn.exchange.cache = body.cache
                 if artifact.size_bytes > MAX_BLOB_BYTES:
-                    head = representation_head(shown, choice, keep_alive=turn.keep_alive)
-                    await send_body(body, choice, head, turn)
+                    await send_body(body, shown, choice, turn)
                     return
                 data = await read_small(body)
             self._memory.put(artifact.digest, data)

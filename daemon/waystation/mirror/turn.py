@@ -18,7 +18,11 @@ class Turn:
     connection: Connection
     request: Head
     exchange: Exchange
-    keep_alive: bool
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether another request may follow, as far as is known now."""
+        return self.request.keep_alive and not self.connection.closing
 
     @property
     def is_head(self) -> bool:
