@@ -146,7 +146,9 @@ class Connection(asyncio.Protocol):
         if self._reading_paused and not self._inbox.is_full:
             self._reading_paused = False
             self._transport.resume_reading()
-        if head is None and not (self.closing and self._phase is Phase.IDLE):
+        if head is not None:
+            await asyncio.sleep(0)  # who sends many requests ahead waits for the others' turns
+        elif not (self.closing and self._phase is Phase.IDLE):
             self._next = self._loop.create_future()
             try:
                 head = await self._next

@@ -98,8 +98,7 @@ class Mirror:
         """Stop listening at once; running answers finish, up to `drain_timeout`, and idle connections end."""
         for connection in self._connections:
             connection.closing = True
-        await self._acceptor.stop()
-        await self._read_what_has_arrived()
+        await self._acceptor.stop()  # meanwhile the loop reads what has arrived, so that it counts as running
         for connection in tuple(self._connections):
             connection.retire(FIRST_REQUEST_GRACE_S)
         try:
@@ -143,11 +142,6 @@ class Mirror:
         while self._connections:
             self._empty.clear()
             await self._empty.wait()
-
-    async def _read_what_has_arrived(self) -> None:
-        """Let the loop look at every socket once more, so that a request that is here counts as running."""
-        for _ in range(2):
-            await asyncio.sleep(0)
 
     # --- tasks ---------------------------------------------------------------------------------
 
