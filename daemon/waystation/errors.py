@@ -67,6 +67,15 @@ class Denied(OriginError):
     )
 
 
+class NoCredentials(Denied):
+    """There are no credentials to ask the origin with."""
+
+    advice = (
+        "Name an AWS credentials file in [origin] credentials_file, or give the daemon's environment AWS_ACCESS_KEY_ID "
+        "and AWS_SECRET_ACCESS_KEY."
+    )
+
+
 class Unreachable(OriginError):
     """The origin gave no usable answer in time."""
 

@@ -16,7 +16,7 @@ import structlog
 
 from waystation.admin.server import AdminServer
 from waystation.assembly import open_parts
-from waystation.errors import OriginError
+from waystation.errors import NoCredentials, OriginError
 from waystation.mirror.server import Mirror
 from waystation.status import StationStatus
 from waystation.telemetry.logs import configure_logs
@@ -51,7 +51,7 @@ async def serve(settings: Settings) -> None:
         try:
             await station.admin.start()
             log.info("listening", urls=list(station.mirror.urls), origin=settings.origin.url, pid=os.getpid())
-            await _serve_until(stop, parts)
+            await _serve_until(stop, station)
         finally:
             log.info("draining")
             await station.mirror.drain()
@@ -59,29 +59,11 @@ async def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
-async def _serve_until(stop: asyncio.Event, parts: Parts) -> None:
+async def _serve_until(stop: asyncio.Event, station: _Station) -> None:
     async with asyncio.TaskGroup() as group:
-        probe = group.create_task(_probe(parts))
+        probe = group.create_task(station.probe())
         await stop.wait()
         probe.cancel()
-
-
-async def _probe(parts: Parts) -> None:
-    """Ask the origin until it answers once: says early what is wrong with address, bucket or credentials.
-
-    Raises:
-        ConfigError: asking can never work as it is configured.
-    """
-    while True:
-        try:
-            async for _ in parts.origin.list(""):
-                break
-        except OriginError as error:
-            log.warning("origin_not_usable", reason=error.reason, detail=str(error), advice=error.advice)
-            await asyncio.sleep(uniform(PROBE_PAUSE_S / 2, PROBE_PAUSE_S))  # noqa: S311 - jitter, no secret
-        else:
-            log.info("ready")
-            return
 
 
 class _Station:
@@ -90,6 +72,8 @@ class _Station:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._started = time.time()
+        self._trouble: str | None = "the origin has not answered yet"
+        """Why the origin is of no use so far; None once it has answered well."""
         origin = parts.settings.origin
         self.mirror = Mirror(
             parts.settings.mirror,
@@ -104,13 +88,33 @@ class _Station:
         )
         self.admin = AdminServer(parts.settings.admin.socket, status=self.status, catalog=parts.catalog)
 
+    async def probe(self) -> None:
+        """Ask the origin until it answers well once: says early what is wrong with address, bucket or credentials.
+
+        Raises:
+            NoCredentials: there is nothing to ask it with, and nothing known from before that could be served.
+        """
+        parts = self._parts
+        while True:
+            try:
+                async for _ in parts.origin.list(""):
+                    break
+            except OriginError as error:
+                self._trouble = str(error)
+                if isinstance(error, NoCredentials) and not parts.catalog.status().targets:
+                    raise
+                log.warning("origin_not_usable", reason=error.reason, detail=str(error), advice=error.advice)
+                await asyncio.sleep(uniform(PROBE_PAUSE_S / 2, PROBE_PAUSE_S))  # noqa: S311 - jitter, no secret
+            else:
+                self._trouble = None
+                log.info("ready")
+                return
+
     def status(self) -> StationStatus:
         """A snapshot; never waits."""
         parts = self._parts
         origin, catalog = parts.origin.status(), parts.catalog.status()
-        missing = []
-        if not origin.up and not catalog.targets:
-            missing.append(origin.last_error or "the origin has not answered yet, and no target is known from before")
+        missing = [self._trouble] if self._trouble and not catalog.targets else []
         return StationStatus(
             version=version("waystation"),
             pid=os.getpid(),

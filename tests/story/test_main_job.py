@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from peers import go_getter
-from peers.processes import clean_environment, wait_until
+from peers.processes import clean_environment, free_port, wait_until
 from peers.relay import Relay
 from peers.station import Station, running_station, s3_config
 
@@ -323,13 +323,13 @@ def test_a_reader_without_list_bucket_gets_503_origin_denied_with_advice_never_4
     digest = bucket.put_vouched("app-1", b"some bytes")
     keys = minio.create_user(bucket.name, ["s3:GetObject"])
     with running_station(tmp_path / "station", s3_config(bucket, tmp_path, keys=keys), ready=False) as station:
-        assert station.get("/readyz").code == 503
+        wait_until(lambda: bool(station.log_lines("origin_not_usable")), "the origin has been asked")
+        assert station.get("/readyz").code == 503, "an answer that denies is of no use"
         denied = station.artifact("missing-1")
         assert denied.code == 503
         assert b"origin_denied" in denied.body
         assert b"s3:ListBucket" in denied.body
         assert station.metric("waystation_requests_total", code="503", reason="origin_denied") == 1
-        wait_until(lambda: bool(station.log_lines("origin_not_usable")), "the log says what is wrong")
         assert "s3:ListBucket" in station.log_lines("origin_not_usable")[0]["advice"]
 
         assert station.artifact("app-1").headers["ETag"] == f'"{digest}"'
@@ -354,6 +354,32 @@ def test_a_port_that_is_taken_is_one_line_and_no_traceback(tmp_path: Path) -> No
     assert str(port) in complaint[0]
     assert "[mirror] listen" in complaint[0]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["a file that is not there", "none at all"])
+def test_a_daemon_without_credentials_is_one_line_that_says_where_they_go(
+    bucket: Bucket, tmp_path: Path, named: bool
+) -> None:
+    config = s3_config(bucket, tmp_path)
+    config["origin"]["credentials_file"] = str(tmp_path / "absent")
+    if not named:
+        del config["origin"]["credentials_file"]
+    done = waystation(tmp_path, config | {"mirror": {"listen": [f"http://127.0.0.1:{free_port()}"]}}, "serve")
+    assert done.returncode == 1
+    (complaint,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert "[origin] credentials_file" in complaint
+    assert "Traceback" not in done.stderr
+
+
+def test_a_daemon_that_lost_its_credentials_still_serves_what_it_has(bucket: Bucket, tmp_path: Path) -> None:
+    published = publish(bucket, tmp_path, random_file(tmp_path / "bundle", 3 * MB))
+    with running_station(tmp_path / "station", s3_config(bucket, tmp_path)) as station:
+        assert station.artifact(TARGET).code == 200
+        wait_until(lambda: len(station.blobs()) == 2, "it is on disk")
+        station.stop()
+        (tmp_path / "credentials").unlink()
+        station.start()
+        assert station.artifact(TARGET).body == published.file.read_bytes()
 
 
 def test_a_second_daemon_on_one_store_refuses_and_names_the_first(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 
-from waystation.errors import Denied, Unreachable
+from waystation.errors import NoCredentials, Unreachable
 from waystation.origin.s3_model import slim_loader
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def prepare(settings: OriginSettings) -> Access:
     """Read it all.
 
     Raises:
-        Denied: the credentials file can't be used.
+        NoCredentials: the credentials file can't be used.
         Unreachable: the CA bundle can't be used.
     """
     session, loader = AioSession(), slim_loader()
@@ -92,10 +92,10 @@ def _read_keys(file: Path) -> dict[str, str]:
             ),
         }
     except OSError as error:
-        raise Denied(f"credentials_file {file} can't be read: {error.strerror}", advice=advice) from error
+        raise NoCredentials(f"credentials_file {file} can't be read: {error.strerror}", advice=advice) from error
     except configparser.NoSectionError:
-        raise Denied(f"credentials_file {file} has no profile [{profile}]", advice=advice) from None
+        raise NoCredentials(f"credentials_file {file} has no profile [{profile}]", advice=advice) from None
     except configparser.NoOptionError as error:
-        raise Denied(f"credentials_file {file}: [{profile}] has no {error.option}", advice=advice) from None
+        raise NoCredentials(f"credentials_file {file}: [{profile}] has no {error.option}", advice=advice) from None
     except (configparser.Error, UnicodeDecodeError):
-        raise Denied(f"credentials_file {file} is not an AWS credentials file", advice=advice) from None
+        raise NoCredentials(f"credentials_file {file} is not an AWS credentials file", advice=advice) from None

@@ -20,7 +20,7 @@ import aiohttp
 from aiobotocore.config import AioConfig
 from botocore import exceptions as botocore_errors
 
-from waystation.errors import Denied, Missing, OriginError, Short, Unreachable
+from waystation.errors import Denied, Missing, NoCredentials, OriginError, Short, Unreachable
 from waystation.model import Digest, parse_digest
 from waystation.origin.http_range import NO_BUCKET_ADVICE, NO_SUCH_KEY_CODES, TLS_ADVICE
 from waystation.origin.interface import ObjectInfo
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from waystation.config import OriginSettings
 
 DEFAULT_REGION = "us-east-1"
-CREDENTIALS_ADVICE = (
-    "Name an AWS credentials file in [origin] credentials_file, or give the daemon's environment AWS_ACCESS_KEY_ID "
-    "and AWS_SECRET_ACCESS_KEY."
-)
 KEYS_ADVICE = "Correct the access key and secret in [origin] credentials_file or in the environment."
 REGION_ADVICE = "Correct [origin] region and endpoint_url: the bucket is elsewhere."
 CLOCK_ADVICE = "Set this machine's clock: S3 refuses requests whose time is minutes off."
@@ -76,7 +72,7 @@ class S3Connection:
         """Make the client; nothing is asked of the origin yet.
 
         Raises:
-            Denied: the credentials file can't be used.
+            NoCredentials: the credentials file can't be used.
             Unreachable: the CA bundle can't be used.
         """
         ready = await asyncio.to_thread(prepare, settings)
@@ -106,7 +102,7 @@ class S3Connection:
                 )
             )
         except botocore_errors.BotoCoreError as error:
-            raise Denied(f"no client for the origin: {type(error).__name__}", advice=CREDENTIALS_ADVICE) from error
+            raise NoCredentials(f"no client for the origin: {type(error).__name__}") from error
         return cls(settings, client, ready.tls, stack)
 
     async def close(self) -> None:
@@ -174,7 +170,7 @@ class S3Connection:
             raise self._explain_answer(error.response, key) from error
         except _NO_CREDENTIALS as error:
             kind = type(error).__name__
-            raise Denied(f"no usable credentials for the origin: {kind}", advice=CREDENTIALS_ADVICE) from error
+            raise NoCredentials(f"no usable credentials for the origin: {kind}") from error
         except botocore_errors.SSLError as error:
             raise Unreachable(f"no trusted connection to {self._endpoint}", advice=TLS_ADVICE) from error
         except (botocore_errors.FlexibleChecksumError, botocore_errors.IncompleteReadError) as error:
