@@ -127,9 +127,6 @@ class Disk:
             if not path.is_dir():
                 raise
 
-    def remove_folder(self, path: Path) -> None:
-        os.rmdir(path)
-
     def scan(self, path: Path) -> list[os.DirEntry[str]]:
         """List a folder's entries, in no order."""
         with os.scandir(path) as entries:

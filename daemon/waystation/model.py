@@ -38,7 +38,6 @@ class CacheResult(StrEnum):
     HIT = "hit"
     MISS = "miss"
     JOINED = "joined"
-    PASSED = "passed"
     NONE = "none"
 
 

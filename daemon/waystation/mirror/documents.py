@@ -24,7 +24,6 @@ CHECKSUM_TYPE = "text/plain; charset=utf-8"
 PIECES_TYPE = "application/octet-stream"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 JSON_TYPE = "application/json"
-NOT_READY = "not_ready"
 
 
 def checksum_file(artifact: Artifact) -> bytes:
