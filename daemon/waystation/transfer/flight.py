@@ -7,48 +7,34 @@ seals, nothing stops it.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from dataclasses import replace
-from functools import partial
-from random import uniform
 from typing import TYPE_CHECKING
 
 import structlog
 
-from waystation.errors import (
-    DigestMismatch,
-    Missing,
-    NoRoom,
-    OriginError,
-    StoreError,
-    StoreUnusable,
-    TransferError,
-    WaystationError,
-)
+from waystation.errors import DigestMismatch, Missing, TransferError, WaystationError
 from waystation.model import Span
 from waystation.status import FlightStatus
+from waystation.transfer.fetching import Fetching
 from waystation.transfer.layer import fetch_pieces
-from waystation.transfer.plan import Ask, Plan, Recheck, RiderId
-from waystation.transfer.workers import PieceChecks, RangeJob, RecheckJob, WholeHash
+from waystation.transfer.plan import Plan, RiderId
+from waystation.transfer.waiting import Waiting
+from waystation.transfer.workers import PieceChecks, WholeHash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from waystation.config import TransferSettings
     from waystation.model import Artifact
-    from waystation.origin.interface import Origin, Source
+    from waystation.origin.interface import Origin
     from waystation.status import FlightState
     from waystation.store.interface import Blob, Shelf, Spool
     from waystation.telemetry.metrics import Metrics
     from waystation.transfer.layer import CheckedPieces
-    from waystation.transfer.workers import Landing, Workers
+    from waystation.transfer.workers import Workers
 
 log = structlog.get_logger()
-
-HASH_STEP_BYTES = 16 * 1024 * 1024
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 3.0
 
 
 class Flight:
@@ -82,16 +68,14 @@ class Flight:
         self._lease: Blob | None = None
         """Once sealed: keeps the blob from being evicted while riders still read it."""
         self._plan: Plan | None = None
+        self._fetching: Fetching | None = None
         self._error: WaystationError | None = None
         self.verified = False
         """The whole sha256 holds: every byte may leave, whether the blob is on disk already or not."""
         self._riders: dict[RiderId, int] = {}
         """Where each rider stands, in bytes; the plan learns it in pieces."""
         self._next_rider = 0
-        self._waiting: dict[asyncio.Future[None], int] = {}
-        """Futures of riders and of the whole hash, with the byte that each waits for."""
-        self._wake = asyncio.Event()
-        self._resume_at = 0.0
+        self._waiting = Waiting()
         self._task: asyncio.Task[None] | None = None
         self._begun = False
 
@@ -142,7 +126,7 @@ class Flight:
                 at = stop
                 self._seek(rider, at)
             else:
-                await self._wait_for(at)
+                await self._waiting.until(at)
 
     # --- its life ------------------------------------------------------------------------------
 
@@ -197,7 +181,7 @@ class Flight:
                 self._drop_lease()
             self.ended.set()
             done(self)
-            self._wake_riders()
+            self._waiting.all()
 
     async def _fly(self) -> None:
         pieces = await self._fetch_pieces()
@@ -213,11 +197,20 @@ class Flight:
             )
             for rider, at in self._riders.items():
                 plan.seek(rider, at // plan.unit_bytes)
-            checks = PieceChecks(self.artifact, pieces.layer if pieces else None, self._metrics)
+            self._fetching = fetching = Fetching(
+                plan,
+                source,
+                spool,
+                PieceChecks(self.artifact, pieces.layer if pieces else None, self._metrics),
+                self._waiting,
+                workers=self._workers,
+                metrics=self._metrics,
+                monotonic=self._monotonic,
+            )
             whole = WholeHash(spool, self._metrics)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._hash(whole, spool, plan))
-                await self._fetch(group, source, spool, checks, plan)
+                group.create_task(fetching.hash(whole, self.artifact.size_bytes))
+                await fetching.run(group)
                 self.state = "sealing"
         finally:
             source.close()
@@ -233,76 +226,6 @@ class Flight:
             log.warning("pieces_missing", target=self.artifact.target, advice="run `waystation adopt`")
             return None
 
-    async def _fetch(
-        self, group: asyncio.TaskGroup, source: Source, spool: Spool, checks: PieceChecks, plan: Plan
-    ) -> None:
-        """Start what the plan says until every piece is held."""
-        while not plan.complete:
-            self._wake.clear()
-            if (pause := self._resume_at - self._monotonic()) > 0:
-                await asyncio.sleep(pause)
-            while job := plan.next():
-                if isinstance(job, Recheck):
-                    group.create_task(self._recheck(job, spool, checks, plan))
-                else:
-                    group.create_task(self._ask(job, source, spool, checks, plan))
-            plan.make_way()
-            await self._wake.wait()
-
-    async def _ask(self, ask: Ask, source: Source, spool: Spool, checks: PieceChecks, plan: Plan) -> None:
-        def land(index: int, *, good: bool) -> None:
-            self._metrics.origin_bytes.inc(plan.size_of(index))
-            if not good:
-                self._metrics.flight_retries.labels("bad_piece").inc()
-            self._land(plan, index, good=good)
-            if plan.yielding(index):
-                job.end_early()
-
-        landings = _Landings(land)
-        job = RangeJob(source, spool, checks, plan.pieces_of(ask), landings.report)
-        try:
-            await self._workers.run(job.run, job.abort)
-            landings.check()
-            plan.returned(ask)
-        except OriginError as error:
-            landings.check()
-            self._metrics.flight_retries.labels(error.reason).inc()
-            plan.lost(ask, error)
-            self._pause(plan.losses)
-        except OSError as error:
-            raise _disk_refused(error) from error
-        self._wake.set()
-
-    async def _recheck(self, recheck: Recheck, spool: Spool, checks: PieceChecks, plan: Plan) -> None:
-        landings = _Landings(partial(self._land, plan))
-        job = RecheckJob(spool, checks, plan.pieces_of(recheck), landings.report)
-        await self._workers.run(job.run, job.abort)
-        landings.check()
-        self._wake.set()
-
-    def _land(self, plan: Plan, index: int, *, good: bool) -> None:
-        plan.landed(index, good=good)
-        self._wake.set()
-        landed = plan.span(index, index + 1)
-        for future, at in self._waiting.items():
-            if landed.start <= at < landed.stop and not future.done():
-                future.set_result(None)
-
-    async def _hash(self, whole: WholeHash, spool: Spool, plan: Plan) -> None:
-        """Follow the watermark to the end."""
-        while whole.hashed_bytes < self.artifact.size_bytes:
-            ready = min(plan.watermark * plan.unit_bytes, self.artifact.size_bytes)
-            if ready == whole.hashed_bytes:
-                await self._wait_for(ready)
-                continue
-            try:
-                await self._workers.run(
-                    partial(whole.run, min(ready, whole.hashed_bytes + HASH_STEP_BYTES)), whole.abort
-                )
-            except OSError as error:
-                raise _disk_refused(error) from error
-            spool.free(min(whole.hashed_bytes // plan.unit_bytes, self._slowest(plan)))
-
     async def _seal(self, whole: WholeHash, spool: Spool) -> None:
         if whole.digest() != self.artifact.digest:
             raise DigestMismatch(
@@ -310,7 +233,7 @@ class Flight:
                 f" the catalog said {self.artifact.digest}"
             )
         self.verified = True
-        self._wake_riders()
+        self._waiting.all()
         await spool.commit()
         self._lease = self._shelf.open(self.artifact.digest)
 
@@ -345,56 +268,8 @@ class Flight:
 
     def _seek(self, rider: RiderId, at: int) -> None:
         self._riders[rider] = at
-        if self._plan:
-            self._plan.seek(rider, at // self._plan.unit_bytes)
-            self._wake.set()
-
-    def _slowest(self, plan: Plan) -> int:
-        return min((at // plan.unit_bytes for at in self._riders.values()), default=plan.count)
-
-    async def _wait_for(self, at: int) -> None:
-        """Wait until the piece at byte `at` landed, or the flight ended."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting[future] = at
-        try:
-            await future
-        finally:
-            del self._waiting[future]
-
-    def _wake_riders(self) -> None:
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
-
-    def _pause(self, losses: int) -> None:
-        """After a loss, ask nothing for a moment that grows and is never the same for two daemons."""
-        if losses:
-            longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**losses)
-            self._resume_at = self._monotonic() + uniform(longest / 2, longest)  # noqa: S311 - jitter, no secret
-
-
-class _Landings:
-    """Carries a worker thread's reports to the loop, and what the plan makes of them back to the job's task."""
-
-    def __init__(self, land: Landing) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._land = land
-        self._error: Exception | None = None
-
-    def report(self, index: int, *, good: bool) -> None:
-        """Report a piece; from the thread."""
-        self._loop.call_soon_threadsafe(self._deliver, index, good)
-
-    def check(self) -> None:
-        """Raise what the plan raised; behind the job's end all of its reports have been delivered."""
-        if self._error:
-            raise self._error
-
-    def _deliver(self, index: int, good: bool) -> None:  # noqa: FBT001 - call_soon takes no keywords
-        try:
-            self._land(index, good=good)
-        except Exception as error:  # noqa: BLE001 - raised again by `check`: a callback of the loop would swallow it
-            self._error = error
+        if self._fetching:
+            self._fetching.seek(rider, at)
 
 
 def _cause_of(error: BaseException) -> WaystationError:
@@ -405,10 +280,3 @@ def _cause_of(error: BaseException) -> WaystationError:
         return error
     log.error("flight_broke", exc_info=error)
     return TransferError("the transfer broke on a fault of its own", advice="Report the log line `flight_broke`.")
-
-
-def _disk_refused(error: OSError) -> StoreError:
-    detail = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoRoom(f"the store's disk filled up in mid-transfer: {detail}")
-    return StoreUnusable(f"the store's disk refuses: {detail}")
