@@ -184,6 +184,20 @@ class NoRoom(StoreError):
     advice = "Raise [store] max_size, free disk space, or unpin targets; `waystation status` shows what is held."
 
 
+class NotStored(StoreError):
+    """The store has no such blob."""
+
+    reason = "not_stored"
+    advice = "`waystation store ls` shows what is stored."
+
+
+class NotEvictable(StoreError):
+    """A blob that may not be evicted now."""
+
+    reason = "not_evictable"
+    advice = "Unpin it with `waystation store unpin`, or wait until nobody reads it."
+
+
 class StoreLocked(StoreError):
     """Another daemon holds this store."""
 

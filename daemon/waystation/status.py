@@ -46,6 +46,23 @@ class StoreStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobStatus:
+    """One blob in the store."""
+
+    digest: str
+    size_bytes: int
+    pieces_bytes: int
+    """The length of the ``.pieces`` file beside it; 0: there is none."""
+    used: float
+    verified: float
+    """When its bytes were last checked whole."""
+    pinned_by: tuple[str, ...]
+    leases: int
+    suspect: bool
+    """Not served before it was checked again."""
+
+
+@dataclass(frozen=True, slots=True)
 class FlightStatus:
     """One running transfer."""
 

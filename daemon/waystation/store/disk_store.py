@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import structlog
 
-from waystation.errors import NoRoom, StoreUnusable
+from waystation.errors import NoRoom, NotEvictable, NotStored, StoreUnusable
 from waystation.pieces import MalformedPieces, piece_count
-from waystation.status import StoreStatus
+from waystation.status import BlobStatus, StoreStatus
 from waystation.store.changes import Changes
 from waystation.store.disk_spool import DiskSpool
 from waystation.store.files import StoreFiles, Strange
 from waystation.store.finish import to_the_end
-from waystation.store.index import Index
+from waystation.store.index import Eviction, Index
 from waystation.store.interface import StoreChange
 from waystation.store.layout import Layout, unusable
 from waystation.store.pins import write_pins
@@ -31,13 +31,13 @@ from waystation.store.quarantine import Quarantine
 from waystation.store.stored_blob import StoredBlob
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
 
     from waystation.config import StoreSettings
     from waystation.disk import Disk
     from waystation.model import Artifact, Digest, Span
-    from waystation.store.index import Eviction, Held
+    from waystation.store.index import Held, Place
     from waystation.store.spool_file import SpoolFile
     from waystation.telemetry.metrics import Metrics
 
@@ -143,17 +143,15 @@ class DiskStore:
         return StoredBlob(held, fd, self._release)
 
     async def pieces_file(self, digest: Digest) -> bytes | None:
-        """The ``.pieces`` file kept beside a blob, where it has pieces that can be read."""
-        held = self._index.lease(digest, self._now_ns())
-        if held is None:
-            return None
+        """The ``.pieces`` file kept beside a blob or partial; see `Shelf.pieces_file`."""
+        place: Place = "blob" if self._index.has_blob(digest) else "spool"
         try:
-            return await self._in_thread(self._files.read_pieces, digest) if held.pieces_bytes else None
+            return await self._in_thread(self._files.read_pieces, digest, place)
+        except FileNotFoundError:
+            return None
         except (OSError, MalformedPieces) as error:
             log.warning("pieces_file_unreadable", digest=digest, error=str(error))
             return None
-        finally:
-            self._release(held)
 
     def _release(self, held: Held) -> None:
         self._index.release(held, self._now_ns())
@@ -162,10 +160,76 @@ class DiskStore:
             held.fd = None
 
     def _drop(self, digest: Digest, why: str) -> None:
-        """Stop serving what is not what it should be."""
+        """Stop serving what is not even a file of the right size."""
         self._index.remove_blob(digest, strange=why)
-        self._changes.tell(StoreChange("evicted", digest))
+        self._metrics.verification_failures.labels("store").inc()
+        self._changes.tell(StoreChange("distrusted", digest))
         self._untidy.set()
+
+    # --- trust ---------------------------------------------------------------------------------
+
+    async def distrust(self, digest: Digest, why: str) -> None:
+        """Take a blob out of service, lastingly; see `Store.distrust`."""
+        async with self._room:
+            await to_the_end(self._distrust(digest, why))
+
+    async def _distrust(self, digest: Digest, why: str) -> None:
+        held = self._index.blob(digest)
+        if held is None:
+            return
+        if not held.pieces_bytes:
+            self._drop(digest, why)
+            await self._sweep()
+            return
+        self._index.distrust(digest)
+        self._metrics.verification_failures.labels("store").inc()
+        self._changes.tell(StoreChange("distrusted", digest))
+        log.warning("blob_distrusted", digest=digest, why=why)
+        try:
+            await self._in_thread(self._files.take_out, digest)
+        except OSError as error:
+            raise unusable(f"take the blob {digest} out of service", error) from error
+
+    async def verify(self, digest: Digest) -> bool:
+        """Read a blob again now; see `Store.verify`."""
+        held = self._index.blob(digest)
+        if held is None:
+            raise NotStored(f"{digest} is not in the store")
+        now_ns = self._now_ns()
+        try:
+            good = await self._in_thread(self._files.hash_blob, held)
+        except OSError as error:
+            raise unusable(f"read the blob {digest}", error) from error
+        if self._index.blob(digest) is not held:
+            raise NotStored(f"{digest} left the store while it was read")
+        if not good:
+            await self.distrust(digest, "its bytes have another sha256")
+            return False
+        held.verified_ns = now_ns
+        await self._in_thread(self._files.record_uses, [(digest, held.used_ns, now_ns)])
+        return True
+
+    async def evict(self, digest: Digest) -> None:
+        """Remove a blob or partial because an operator says so; see `Store.evict`."""
+        async with self._room:
+            await to_the_end(self._evict_one(digest))
+
+    async def _evict_one(self, digest: Digest) -> None:
+        held = self._index.blob(digest)
+        if held is None and not self._index.has_partial(digest):
+            if self._index.has_spool(digest):
+                raise NotEvictable(f"{digest} is arriving")
+            raise NotStored(f"{digest} is not in the store")
+        if owners := self._pinned_by(digest):
+            raise NotEvictable(f"{digest} is pinned by {', '.join(owners)}")
+        if held is None:
+            eviction = Eviction(partials=(digest,), reason="operator")
+        elif held.leases:
+            raise NotEvictable(f"{digest} is being read by {held.leases} clients")
+        else:
+            eviction = Eviction(blobs=(digest,), reason="operator")
+        if not await self._evict(eviction):
+            raise StoreUnusable(f"can't evict {digest}: its file can't be removed")
 
     # --- arriving ------------------------------------------------------------------------------
 
@@ -344,8 +408,31 @@ class DiskStore:
         self._pins[owner] = digests
         self._index.pin(frozenset().union(*self._pins.values()))
 
+    def pins(self) -> Mapping[str, frozenset[Digest]]:
+        """Every owner's set; a snapshot."""
+        return dict(self._pins)
+
+    def _pinned_by(self, digest: Digest) -> tuple[str, ...]:
+        return tuple(sorted(owner for owner, digests in self._pins.items() if digest in digests))
+
+    def blobs(self) -> tuple[BlobStatus, ...]:
+        """Every blob, least recently used first; a snapshot."""
+        return tuple(
+            BlobStatus(
+                held.digest,
+                held.size_bytes,
+                held.pieces_bytes,
+                held.used_ns / 1e9,
+                held.verified_ns / 1e9,
+                self._pinned_by(held.digest),
+                held.leases,
+                suspect=False,
+            )
+            for held in self._index
+        )
+
     def changes(self) -> AsyncIterator[StoreChange]:
-        """What is stored and evicted from now on; ends when the store is closed.
+        """What is stored, evicted and distrusted from now on; ends when the store is closed.
 
         Raises:
             ChangesMissed: whoever listens was too slow; what follows is complete again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import structlog
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
 
     from waystation.disk import Disk
     from waystation.model import Digest, Span
-    from waystation.store.index import Held, Leaving
+    from waystation.store.index import Held, Leaving, Place
     from waystation.store.layout import Layout
     from waystation.store.quarantine import Quarantine
     from waystation.store.scan import Found
 
 
 log = structlog.get_logger()
+
+HASH_BUFFER_BYTES = 1024 * 1024
 
 
 class Strange(Exception):
@@ -101,14 +104,15 @@ class StoreFiles:
         self._disk.close(fd)
         raise Strange("not of the size that it must have")
 
-    def read_pieces(self, digest: Digest) -> bytes:
-        """Read the ``.pieces`` file beside a blob.
+    def read_pieces(self, digest: Digest, place: Place) -> bytes:
+        """Read the ``.pieces`` file beside a blob or spool.
 
         Raises:
             MalformedPieces: it is not the one that belongs here.
             OSError: the disk refuses.
         """
-        body = read_file(self._disk, self._layout.blob_pieces(digest), limit_bytes=MAX_PIECES_FILE_BYTES)
+        path = self._layout.blob_pieces(digest) if place == "blob" else self._layout.spool_pieces(digest)
+        body = read_file(self._disk, path, limit_bytes=MAX_PIECES_FILE_BYTES)
         line, _ = parse_pieces(body)
         if line.sha256 != digest:
             raise MalformedPieces(f"it describes {line.sha256}")
@@ -142,6 +146,38 @@ class StoreFiles:
             log.warning("file_not_removed", path=printable(path), error=error.strerror)
             return False
         return True
+
+    def hash_blob(self, held: Held) -> bool:
+        """Read a blob whole and say whether it has its sha256; bytes that the disk can't read are wrong ones.
+
+        Raises:
+            OSError: it can't be opened.
+        """
+        buffer, hasher, at = memoryview(bytearray(HASH_BUFFER_BYTES)), sha256(), 0
+        fd = self._disk.open(self._layout.blob(held.digest), os.O_RDONLY)
+        try:
+            while count := self._disk.read_into(fd, buffer, at):
+                hasher.update(buffer[:count])
+                at += count
+        except OSError as error:
+            log.warning("blob_unreadable", digest=held.digest, error=error.strerror)
+            return False
+        finally:
+            self._disk.close(fd)
+        return hasher.hexdigest() == held.digest
+
+    def take_out(self, digest: Digest) -> None:
+        """Make a blob with pieces a spool, lasting: by its new place alone it is not believed any more.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        disk, layout = self._disk, self._layout
+        # In this order: pieces without a blob beside them are given back to their spool at the next start.
+        disk.rename(layout.blob(digest), layout.spool(digest))
+        disk.rename(layout.blob_pieces(digest), layout.spool_pieces(digest))
+        disk.sync_folder(layout.spools)
+        disk.sync_folder(layout.blob(digest).parent)
 
     # --- spools --------------------------------------------------------------------------------
 

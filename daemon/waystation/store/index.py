@@ -58,7 +58,7 @@ class Eviction:
 
     partials: tuple[Digest, ...] = ()
     blobs: tuple[Digest, ...] = ()
-    reason: Literal["quota", "min_free"] = "quota"
+    reason: Literal["quota", "min_free", "operator"] = "quota"
     short_bytes: int = 0
     """What is missing even then; 0: enough."""
 
@@ -89,6 +89,9 @@ class Index:
     def __iter__(self) -> Iterator[Held]:
         """The blobs, least recently used first."""
         return iter(self._blobs.values())
+
+    def blob(self, digest: Digest) -> Held | None:
+        return self._blobs.get(digest)
 
     def has_blob(self, digest: Digest) -> bool:
         return digest in self._blobs
@@ -198,6 +201,10 @@ class Index:
         """From now on nobody finds this blob; leases that it still has stay good until they end."""
         held = self._blobs.pop(digest)
         return self._leave(Leaving("blob", digest, held.total_bytes, strange))
+
+    def distrust(self, digest: Digest) -> None:
+        """A blob becomes a partial; leases that it still has stay good until they end."""
+        self._partials[digest] = self._blobs.pop(digest).total_bytes
 
     def remove_partial(self, digest: Digest) -> Leaving:
         """From now on nobody resumes this partial."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
     from waystation.model import Artifact, Digest
-    from waystation.status import StoreStatus
+    from waystation.status import BlobStatus, StoreStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +84,26 @@ class Shelf(Protocol):
     """What a transfer needs of a store: the daemon's `DiskStore`, or `SingleFile` for ``fetch -o``."""
 
     def open(self, digest: Digest) -> Blob | None:
-        """Lease a blob, or None where it is not here. Never waits.
+        """Lease a blob, or None where it is not here or not trusted. Never waits.
 
         Raises:
             StoreUnusable: the system refuses to open its file.
         """
         ...
 
+    async def pieces_file(self, digest: Digest) -> bytes | None:
+        """The ``.pieces`` file kept beside a blob (a suspect one too) or a partial, where it can be read as one.
+
+        Its layer leads to its root; whether that is the artifact's root is for the caller to check.
+        """
+        ...
+
     async def reserve(self, artifact: Artifact, pieces_file: bytes | None) -> Spool:
         """Make room (evicting what was used least recently), then give a spool that has it.
 
-        The ``.pieces`` file, checked by the caller against the artifact's root, is kept beside the bytes as it is.
+        What lies here of the digest already is offered, with every piece (or slice) that it may hold suspect: a
+        partial, or a blob that is not trusted. The ``.pieces`` file, checked by the caller against the artifact's
+        root, is kept beside the bytes as it is.
 
         Raises:
             NoRoom: not even eviction makes enough; nothing was evicted.
@@ -111,12 +120,46 @@ class Store(Shelf, Protocol):
         """Replace that owner's whole set of digests that are never evicted, durably."""
         ...
 
-    async def pieces_file(self, digest: Digest) -> bytes | None:
-        """The ``.pieces`` file kept beside a blob, where it has pieces."""
+    def pins(self) -> Mapping[str, frozenset[Digest]]:
+        """Every owner's set; a snapshot."""
+        ...
+
+    async def distrust(self, digest: Digest, why: str) -> None:
+        """Take a blob that is not what it should be out of service, lastingly; leases that it has stay good.
+
+        With pieces it becomes a partial that the next flight repairs piece by piece; without, it is quarantined.
+        Nothing happens where there is no such blob.
+
+        Raises:
+            StoreUnusable: the disk refuses; it is out of service all the same, until the daemon ends.
+        """
+        ...
+
+    async def verify(self, digest: Digest) -> bool:
+        """Read a blob again now, whole and by pieces; one that is not right is distrusted, and the answer False.
+
+        Raises:
+            NotStored: there is no such blob, or a flight is at it.
+            StoreUnusable: the system can't read it now, which says nothing about the blob.
+        """
+        ...
+
+    async def evict(self, digest: Digest) -> None:
+        """Remove a blob or partial because an operator says so.
+
+        Raises:
+            NotEvictable: it is pinned, or in use.
+            NotStored: it is not here.
+            StoreUnusable: it can't be taken off the disk now; it is out of service, and tried again later.
+        """
+        ...
+
+    def blobs(self) -> tuple[BlobStatus, ...]:
+        """Every blob, least recently used first; a snapshot."""
         ...
 
     def changes(self) -> AsyncIterator[StoreChange]:
-        """What is stored and evicted from now on, for those above who must know; ends when the store is closed.
+        """What is stored, evicted and distrusted from now on, for those above; ends when the store closes.
 
         Raises:
             ChangesMissed: whoever listens was too slow and must look at the whole state; what follows is complete.

@@ -37,6 +37,9 @@ class SingleFile:
     def open(self, digest: Digest) -> Blob | None:  # noqa: ARG002 - what is there already is never trusted
         return None
 
+    async def pieces_file(self, digest: Digest) -> bytes | None:  # noqa: ARG002 - only the file itself is kept
+        return None
+
     async def reserve(self, artifact: Artifact, pieces_file: bytes | None) -> FileSpool:  # noqa: ARG002 - not kept
         """Create a temporary file with all its room beside the destination.
 
