@@ -378,3 +378,23 @@ class DaemonError(WaystationError):
 
     reason = "daemon"
     advice = "Is it running? Start it with `waystation serve`, and check [admin] socket."
+
+
+class NoDaemon(DaemonError):
+    """Nobody answers on the admin socket."""
+
+    reason = "no_daemon"
+
+
+class NotAllowed(DaemonError):
+    """This user may not use the admin socket."""
+
+    reason = "not_allowed"
+    advice = "Run the command as root, or as a user of the daemon's group."
+
+
+class MalformedCall(DaemonError):
+    """A call on the admin socket is not one that the daemon understands."""
+
+    reason = "malformed_call"
+    advice = "The daemon and this command differ in version: restart the daemon."

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from waystation.admin.catalog_verbs import catalog_verbs
 from waystation.admin.server import AdminServer
+from waystation.admin.station_verbs import station_verbs
 from waystation.assembly import open_parts
 from waystation.errors import NoCredentials, OriginError
 from waystation.mirror.server import Mirror
@@ -86,7 +88,11 @@ class _Station:
             status=self.status,
             pieces_of=self._pieces_of,
         )
-        self.admin = AdminServer(parts.settings.admin.socket, status=self.status, catalog=parts.catalog)
+        self.admin = AdminServer(
+            parts.settings.admin.socket,
+            (*station_verbs(self.status), *catalog_verbs(parts.catalog)),
+            metrics=parts.metrics,
+        )
 
     async def probe(self) -> None:
         """Ask the origin until it answers well once: says early what is wrong with address, bucket or credentials.

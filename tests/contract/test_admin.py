@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import stat
+import subprocess
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
 from mirrors import World, running_mirror, status_of
+from waystation.admin.catalog_verbs import catalog_verbs
 from waystation.admin.client import AdminClient
 from waystation.admin.server import AdminServer
-from waystation.errors import DaemonError
+from waystation.admin.station_verbs import station_verbs
+from waystation.errors import DaemonError, NoDaemon, NotAllowed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator
 
 NAME = "app/app-1-x86_64"
 
@@ -30,7 +35,12 @@ async def running_admin(tmp_path: Path, path: Path | None = None) -> AsyncIterat
     path = path or tmp_path / "run" / "admin.sock"
     async with running_mirror(tmp_path) as world:
         server = AdminServer(
-            path, status=lambda: status_of(world.parts, world.mirror, ready=True), catalog=world.parts.catalog
+            path,
+            (
+                *station_verbs(lambda: status_of(world.parts, world.mirror, ready=True)),
+                *catalog_verbs(world.parts.catalog),
+            ),
+            metrics=world.metrics,
         )
         await server.start()
         try:
@@ -72,8 +82,9 @@ async def test_a_changed_target_is_served_again_once_it_is_forgotten(tmp_path: P
             assert await admin.forget(NAME) is True
             assert (await world.ask(f"/artifacts/{NAME}")).body == b"two!"
             assert await admin.forget("app/never-seen") is False
-    forgotten = [line for line in lines if line["event"] == "target_forgotten"]
-    assert [(line["target"], line["known"]) for line in forgotten] == [(NAME, True), ("app/never-seen", False)]
+    forgotten = [line for line in lines if line.get("verb") == "/catalog/forget"]
+    assert [json.loads(line["arguments"])["target"] for line in forgotten] == [NAME, "app/never-seen"]
+    assert all((line["event"], line["log_level"]) == ("admin_call", "info") for line in forgotten)
     assert all((line["uid"], line["pid"]) == (os.getuid(), os.getpid()) for line in forgotten)
 
 
@@ -130,11 +141,11 @@ async def test_a_path_too_long_for_a_socket_is_an_error_in_words(tmp_path: Path)
     ("raw", "code", "reason"),
     [
         (post(b'{"target": "../etc/passwd"}'), 400, "bad_target"),
-        (post(b'{"target": 7}'), 400, "bad_target"),
+        (post(b'{"target": 7}'), 400, "malformed_call"),
         (post(b'{"target": "a\\u0000b"}'), 400, "bad_target"),
-        (post(b"[]"), 400, "bad_target"),
-        (post(b"nonsense"), 400, "bad_target"),
-        (post(b"[" * 60_000), 400, "bad_target"),
+        (post(b"[]"), 400, "malformed_call"),
+        (post(b"nonsense"), 400, "malformed_call"),
+        (post(b"[" * 60_000), 400, "malformed_call"),
         (post(b'{"target": "%s"}' % (b"x" * 70_000)), 413, "request"),
         (post(b"{}", b"/nowhere"), 404, "request"),
         (b"GET /catalog/forget HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405, "request"),
@@ -151,11 +162,78 @@ async def test_a_wrong_call_is_answered_with_reason_message_and_advice(
     assert body["advice"]
 
 
+# --- who calls -----------------------------------------------------------------------------------
+
+NOBODY, STAFF = 65534, 50
+
+
+async def ask_as(path: Path, *groups: int) -> subprocess.CompletedProcess[str]:
+    """Ask with the rights of another user."""
+    command = ["curl", "-s", "--unix-socket", str(path), "http://waystation/status"]
+    return await asyncio.to_thread(
+        subprocess.run,
+        command,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=groups,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter."""
+    with TemporaryDirectory(prefix="ws-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as somebody else")
+async def test_who_is_not_of_the_group_is_refused_even_where_the_socket_lets_them_in(
+    tmp_path: Path, open_folder: Path
+) -> None:
+    path = open_folder / "admin.sock"
+    with structlog.testing.capture_logs() as lines:
+        async with running_admin(tmp_path, path) as (_, world):
+            os.chown(path, 0, STAFF)
+            path.chmod(0o666)
+            refused = await ask_as(path)
+            allowed = await ask_as(path, STAFF)
+            counted = world.metrics.admin_requests.labels("/status", "not_allowed")._value.get()
+            path.chmod(0o660)
+            shut_out = await ask_as(path)
+    told = json.loads(refused.stdout)
+    assert told["reason"] == "not_allowed"
+    assert f"user {NOBODY}" in told["message"]
+    assert "group" in told["advice"]
+    assert json.loads(allowed.stdout)["ready"] is True
+    assert (shut_out.returncode, shut_out.stdout) == (7, "")
+    (line,) = [line for line in lines if line["event"] == "admin_call_refused"]
+    assert (line["uid"], line["gid"], line["verb"], line["reason"]) == (NOBODY, NOBODY, "/status", "not_allowed")
+    assert counted == 1
+
+
+async def test_calls_are_counted_by_verb_and_reason(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    async with running_admin(tmp_path, path) as (admin, world):
+        await admin.status()
+        await ask(path, post(b"[]"))
+        await ask(path, post(b"{}", b"/nowhere"))
+        text = world.metrics.render().decode()
+    assert 'waystation_admin_requests_total{reason="ok",verb="/status"} 1.0' in text
+    assert 'waystation_admin_requests_total{reason="malformed_call",verb="/catalog/forget"} 1.0' in text
+    assert 'waystation_admin_requests_total{reason="request",verb="none"} 1.0' in text
+
+
 # --- the client ----------------------------------------------------------------------------------
 
 
 async def test_without_a_daemon_the_client_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DaemonError, match="there is no socket") as caught:
+    with pytest.raises(NoDaemon, match="there is no socket") as caught:
         await AdminClient(tmp_path / "absent.sock").status()
     assert "waystation serve" in caught.value.advice
 
@@ -164,7 +242,7 @@ async def test_a_socket_that_nobody_answers_on_is_named(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    with pytest.raises(DaemonError, match="nobody answers"):
+    with pytest.raises(NoDaemon, match="nobody answers"):
         await AdminClient(path).status()
 
 
@@ -193,5 +271,5 @@ async def test_a_socket_that_is_not_open_to_this_user_says_so(tmp_path: Path, mo
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", denied)
-    with pytest.raises(DaemonError, match="not open to this user"):
+    with pytest.raises(NotAllowed, match="not open to this user"):
         await AdminClient(tmp_path / "admin.sock").status()

@@ -340,7 +340,7 @@ def test_every_verb_speaks_json(shell: Shell) -> None:
         (("list", "--set", "nonsense"), 2, "config"),
         (("list", "--nonsense"), 2, "usage"),
         (("stanza",), 2, "usage"),
-        (("status",), 1, "daemon"),
+        (("status",), 1, "no_daemon"),
     ],
 )
 def test_errors_are_json_for_machines_too(shell: Shell, arguments: tuple[str, ...], status: int, reason: str) -> None:

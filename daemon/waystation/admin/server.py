@@ -1,13 +1,9 @@
-"""The admin socket: HTTP on a Unix socket, for `status` and for all that changes anything."""
+"""The admin socket: HTTP on a Unix socket, for all that changes anything, and for those alone who may do that."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import errno
-import json
-import socket
-import struct
+import os
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -15,42 +11,45 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from waystation.errors import BadTarget, DaemonError, WaystationError
-from waystation.model import parse_target
+from waystation.admin.listener import bind
+from waystation.admin.peers import check, group_of, peer_of
+from waystation.admin.verbs import parse_arguments, to_json
+from waystation.errors import BadTarget, MalformedCall, NotAllowed, WaystationError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from waystation.catalog.interface import Catalog
-    from waystation.status import StationStatus
+    from prometheus_client import Counter
+
+    from waystation.admin.peers import Peer
+    from waystation.admin.verbs import Verb
+    from waystation.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
-SOCKET_MODE = 0o660
-FOLDER_MODE = 0o750
 MAX_BODY_BYTES = 64 * 1024
 DRAIN_S = 5.0
+SHOWN_ARGUMENTS = 500
+"""So much of a call's arguments goes into the log."""
+OK = "ok"
+_BUG = "This is a bug of Waystation: its log has the traceback."
 
-_UCRED = struct.Struct("=iII")  # struct ucred of linux/socket.h: pid, uid, gid
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who is on the other end, as the kernel says (unix(7), SO_PEERCRED)."""
-
-    pid: int
-    uid: int
-    gid: int
+_CODES: dict[type[WaystationError], HTTPStatus] = {
+    NotAllowed: HTTPStatus.FORBIDDEN,
+    BadTarget: HTTPStatus.BAD_REQUEST,
+    MalformedCall: HTTPStatus.BAD_REQUEST,
+}
+"""All others are a 409: the call is right, and the daemon can't do it as things are."""
 
 
 class AdminServer:
-    """Who may open the socket may use it: its mode and owner are the whole of the rights."""
+    """Answers verbs; who calls is checked first, and every call is counted and told of once."""
 
-    def __init__(self, path: Path, *, status: Callable[[], StationStatus], catalog: Catalog) -> None:
+    def __init__(self, path: Path, verbs: Iterable[Verb], *, metrics: Metrics) -> None:
         self._path = path
-        self._status = status
-        self._catalog = catalog
+        self._verbs = {verb.path: verb for verb in verbs}
+        self._requests = metrics.admin_requests
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -59,9 +58,9 @@ class AdminServer:
         Raises:
             DaemonError: another daemon answers on the socket, or the folder can't be used.
         """
-        listener = await asyncio.to_thread(_bind, self._path)
-        app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY_BYTES)
-        app.add_routes([web.get("/status", self._show_status), web.post("/catalog/forget", self._forget)])
+        listener = await asyncio.to_thread(bind, self._path)
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_S)
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
@@ -74,97 +73,70 @@ class AdminServer:
         await runner.cleanup()
         await asyncio.to_thread(self._path.unlink, missing_ok=True)
 
-    # --- verbs ---------------------------------------------------------------------------------
+    # --- one call ------------------------------------------------------------------------------
 
-    async def _show_status(self, _: web.Request) -> web.Response:
-        return web.json_response(dataclasses.asdict(self._status()))
-
-    async def _forget(self, request: web.Request) -> web.Response:
-        target = parse_target(await _named(request, "target"))
-        forgotten = await self._catalog.forget(target)
-        log.info("target_forgotten", target=target, known=forgotten, **dataclasses.asdict(_caller(request)))
-        return web.json_response({"forgotten": forgotten})
-
-
-@web.middleware
-async def _errors_as_json(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except WaystationError as error:
-        status = HTTPStatus.BAD_REQUEST if isinstance(error, BadTarget) else HTTPStatus.CONFLICT
-        return _error(status, error.reason, str(error), error.advice)
-    except web.HTTPException as refusal:
-        return _error(refusal.status, "request", refusal.reason, "The daemon and this command differ in version.")
-    except Exception:
-        log.exception("admin_call_failed")
-        advice = "This is a bug of Waystation: its log has the traceback."
-        return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "error", "the daemon failed at it", advice)
-
-
-def _error(status: int, reason: str, message: str, advice: str) -> web.Response:
-    return web.json_response({"reason": reason, "message": message, "advice": advice}, status=status)
-
-
-async def _named(request: web.Request, key: str) -> str:
-    """Read one text value of a JSON object."""
-    try:
-        body = await request.json()
-    except (ValueError, RecursionError):
-        body = None
-    value = body.get(key) if isinstance(body, dict) else None
-    if not isinstance(value, str):
-        raise BadTarget(f"expected a JSON object like {json.dumps({key: '…'}, ensure_ascii=False)}")
-    return value
-
-
-def _caller(request: web.Request) -> Caller:
-    transport = request.transport
-    peer = transport.get_extra_info("socket") if transport else None
-    if peer is None:
-        return Caller(0, 0, 0)
-    return Caller(*_UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
-
-
-def _bind(path: Path) -> socket.socket:
-    try:
-        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        _clear(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    async def _answer(self, request: web.Request) -> web.Response:
+        verb = self._verbs.get(request.path)
+        call = _Call(verb, self._requests)
         try:
-            listener.bind(str(path))
-            path.chmod(SOCKET_MODE)  # nobody can connect yet: it does not listen
-            listener.setblocking(False)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise DaemonError(
-            f"the admin socket {path} can't be made: {error.strerror or error}",
-            advice="Set [admin] socket to a short path in a folder that this user may write to.",
-        ) from error
-    return listener
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that a daemon left behind; one that somebody answers on is not ours, nor is any other file."""
-    if not path.exists() and not path.is_symlink():
-        return
-    if not path.is_socket() or path.is_symlink():
-        raise DaemonError(
-            f"{path} is there and is no socket", advice="Remove that file, or set [admin] socket to another path."
-        )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except OSError as error:
-            if error.errno not in (errno.ECONNREFUSED, errno.ENOENT):
-                raise
-        else:
-            raise DaemonError(
-                f"another daemon answers on {path}",
-                advice="Stop it, or give this one an [admin] socket of its own.",
+            await self._check(request, call)
+            answer = await _act(verb, request, call)
+            body = await asyncio.to_thread(to_json, answer)  # a list of blobs is long
+        except WaystationError as error:
+            code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), HTTPStatus.CONFLICT)
+            return call.refused(code, error.reason, str(error), error.advice)
+        except web.HTTPException as refusal:
+            return call.refused(refusal.status, "request", refusal.reason, MalformedCall.advice)
+        except Exception:
+            log.exception("admin_call_failed", verb=call.path)
+            return call.refused(
+                HTTPStatus.INTERNAL_SERVER_ERROR, WaystationError.reason, "the daemon failed at it", _BUG
             )
-    path.unlink(missing_ok=True)
+        call.done()
+        return web.Response(body=body, content_type="application/json")
+
+    async def _check(self, request: web.Request, call: _Call) -> None:
+        connection = request.transport.get_extra_info("socket") if request.transport else None
+        if connection is None:
+            raise NotAllowed("the caller has left before it could be asked who it is")
+        call.peer = peer_of(connection)
+        check(call.peer, own_uid=os.geteuid(), socket_gid=await asyncio.to_thread(group_of, self._path))
+
+
+async def _act(verb: Verb | None, request: web.Request, call: _Call) -> object:
+    if verb is None:
+        raise web.HTTPNotFound(reason="this daemon knows no such verb")
+    if request.method != "POST" and verb.changes:
+        raise web.HTTPMethodNotAllowed(request.method, ["POST"])
+    arguments = parse_arguments(await request.read())
+    call.arguments = str(arguments)
+    return await verb.act(arguments)
+
+
+@dataclass(slots=True)
+class _Call:
+    """What log and metrics are told of a call, once."""
+
+    verb: Verb | None
+    requests: Counter
+    peer: Peer | None = None
+    arguments: str = ""
+
+    @property
+    def path(self) -> str:
+        """A label of bounded values."""
+        return self.verb.path if self.verb else "none"
+
+    def done(self) -> None:
+        self.requests.labels(self.path, OK).inc()
+        tell = log.info if self.verb and self.verb.changes else log.debug
+        tell("admin_call", **self._shown())
+
+    def refused(self, code: int, reason: str, message: str, advice: str) -> web.Response:
+        self.requests.labels(self.path, reason).inc()
+        log.warning("admin_call_refused", **self._shown(), reason=reason, detail=message, advice=advice)
+        return web.json_response({"reason": reason, "message": message, "advice": advice}, status=code)
+
+    def _shown(self) -> dict[str, object]:
+        peer = {"pid": self.peer.pid, "uid": self.peer.uid, "gid": self.peer.gid} if self.peer else {}
+        return {"verb": self.path, "arguments": self.arguments[:SHOWN_ARGUMENTS], **peer}

@@ -75,6 +75,9 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.SourceChanged: Meaning(500, "the file changed while it was being uploaded"),
     errors.BadBundle: Meaning(500, "the file can't be published"),
     errors.DaemonError: Meaning(500, "the daemon can't be asked"),
+    errors.NoDaemon: Meaning(500, "no daemon runs here"),
+    errors.NotAllowed: Meaning(500, "this user may not use the admin socket"),
+    errors.MalformedCall: Meaning(500, "the daemon and the command differ"),
 }
 FAULT = Meaning(500, "this is a fault of the mirror; its log says more")
 

@@ -92,6 +92,9 @@ class Metrics:
             "When the origin last answered the catalog.",
             registry=registry,
         )
+        self.admin_requests = Counter(
+            "waystation_admin_requests", "Calls on the admin socket.", ("verb", "reason"), registry=registry
+        )
         self.recovery_seconds = Gauge(
             "waystation_recovery_seconds", "Time from start to knowing the store's content.", registry=registry
         )
