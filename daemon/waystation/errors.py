@@ -219,6 +219,13 @@ class StoreUnusable(StoreError):
     advice = "Check the owner, mode and free space of [store] path."
 
 
+class RottenBlob(StoreError):
+    """The store's disk gives back other bytes than were stored."""
+
+    reason = "rotten"
+    advice = "It is fetched again by itself; where this happens often, replace the store's disk."
+
+
 class ChangesMissed(StoreError):
     """Whoever listened to the store's changes was too slow: look at the whole state, then listen again."""
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import structlog
@@ -17,9 +17,6 @@ from stores import random_bytes
 from waystation.config import MirrorSettings
 from waystation.errors import DigestMismatch, RevisionChanged, Unreachable
 from waystation.model import Span
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 async def test_many_runs_make_one_body(tmp_path: Path) -> None:
@@ -88,7 +85,24 @@ async def test_a_file_that_is_shorter_than_what_was_released_is_cut_off(tmp_path
         script.file.write_bytes(DATA[:MIB])
         answer = await world.ask(PATH)
         assert (answer.code, answer.body) == (200, DATA[:MIB])
-        await world.until_counted(code="200", reason="digest_mismatch")
+        await world.until_counted(code="200", reason="rotten")
+
+
+async def test_a_file_that_the_disk_cannot_read_is_cut_off_and_not_taken_for_a_client_that_left(tmp_path: Path) -> None:
+    async with playing(tmp_path, pieces(1)) as (world, script):
+        script.file = Path("/proc/self/mem")  # to read its first bytes is an error of input and output
+        answer = await world.ask(PATH)
+        assert (answer.code, answer.body) == (200, b"")
+        await world.until_counted(code="200", reason="rotten")
+
+
+async def test_a_small_body_that_is_rotten_twice_is_refused_in_words(tmp_path: Path) -> None:
+    small = random_bytes(1000)
+    async with playing(tmp_path, pieces(1, 1000), pieces(1, 1000), data=small) as (world, script):
+        script.file.write_bytes(bytes(1000))
+        answer = await world.ask(PATH)
+        assert (answer.code, answer.body[:8]) == (507, b"rotten: ")
+        assert len(script.opened) == 2
 
 
 async def test_a_replaced_object_is_resolved_afresh_once(tmp_path: Path) -> None:

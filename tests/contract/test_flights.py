@@ -531,6 +531,40 @@ async def test_two_names_of_the_same_bytes_share_a_flight_but_no_wrong_size(tmp_
         assert it.origin.read_bytes == first.size_bytes
 
 
+@pytest.mark.parametrize("change", [-1, -MIB, 1])
+async def test_a_stored_blob_of_another_size_is_not_believed_but_fetched_again(
+    tmp_path: Path, metrics: Metrics, change: int
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB, pieces=False)
+        await it.fetch(artifact)
+    os.truncate(blobs(tmp_path)[0], 3 * MIB + change)
+    async with world(tmp_path, metrics) as it:
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert it.origin.read_bytes == artifact.size_bytes
+        assert metrics.verification_failures.labels("store")._value.get() == 1
+        assert metrics.verification_failures.labels("origin")._value.get() == 0
+
+
+async def test_a_claim_that_a_right_blob_has_another_size_is_checked_once_and_refused_ever_after(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    disk = SlowDisk()
+    async with world(tmp_path, metrics, disk=disk) as it:
+        artifact = await it.artifact(3 * MIB, pieces=False)
+        await it.fetch(artifact)
+        await eventually(lambda: not it.transfers.flights(), "the blob is on disk")
+        lying = replace(artifact, size_bytes=3 * MIB + 1)
+        for _ in range(2):
+            async with asyncio.timeout(5):
+                with pytest.raises(DigestMismatch, match="has 3145729 bytes in the origin"):
+                    await it.fetch(lying)
+            disk.reads.hold()
+        disk.reads.release()
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert metrics.verification_failures.labels("store")._value.get() == 0
+
+
 async def test_an_empty_artifact_is_checked_like_any_other(tmp_path: Path, metrics: Metrics) -> None:
     async with world(tmp_path, metrics) as it:
         empty = await it.artifact(0, pieces=False)

@@ -7,7 +7,7 @@ import os
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from waystation.errors import DigestMismatch
+from waystation.errors import RottenBlob
 from waystation.mirror.answers import representation_head
 from waystation.model import Span
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from waystation.mirror.turn import Turn
     from waystation.transfer.interface import Body
 
-_DISK_ADVICE = "The store's disk has changed the bytes: check the disk, and evict the blob."
-
 
 async def send_body(body: Body, shown: Representation, choice: Choice, turn: Turn) -> None:
     """Send the head, then the chosen span of the body, as its runs are released.
@@ -27,6 +25,7 @@ async def send_body(body: Body, shown: Representation, choice: Choice, turn: Tur
 
     Raises:
         OriginError, TransferError, StoreError: as `Body.runs` says; behind the first byte the caller must cut off.
+        RottenBlob: the file no longer has what was released from it.
         ClientGone: nobody is there to read it.
     """
     connection, exchange = turn.connection, turn.exchange
@@ -34,13 +33,14 @@ async def send_body(body: Body, shown: Representation, choice: Choice, turn: Tur
         connection.cork()
         if not exchange.has_begun:
             turn.begin(choice.code, representation_head(shown, choice, keep_alive=turn.keep_alive))
-        sent_bytes = await connection.send_file(body.fd, run)
+        try:
+            sent_bytes = await connection.send_file(body.fd, run)
+        except OSError as error:
+            raise _unreadable(error) from error
         connection.uncork()
         exchange.sent_bytes += sent_bytes
         if sent_bytes < len(run):
-            raise DigestMismatch(
-                f"the stored file ends at byte {run.start + sent_bytes}, inside what was released", advice=_DISK_ADVICE
-            )
+            raise RottenBlob(f"the stored file ends at byte {run.start + sent_bytes}, inside what was released")
 
 
 async def read_small(body: Body) -> bytes:
@@ -48,12 +48,20 @@ async def read_small(body: Body) -> bytes:
 
     Raises:
         OriginError, TransferError, StoreError: as `Body.runs` says.
-        DigestMismatch: the disk no longer has what was stored.
+        RottenBlob: the disk no longer has what was stored.
     """
     artifact = body.artifact
-    async for _ in body.runs(Span(0, artifact.size_bytes)):
-        pass
-    data = await asyncio.to_thread(os.pread, body.fd, artifact.size_bytes, 0) if artifact.size_bytes else b""
+    parts: list[bytes] = []
+    async for run in body.runs(Span(0, artifact.size_bytes)):
+        try:
+            parts.append(await asyncio.to_thread(os.pread, body.fd, len(run), run.start))
+        except OSError as error:
+            raise _unreadable(error) from error
+    data = b"".join(parts)
     if sha256(data).hexdigest() != artifact.digest:
-        raise DigestMismatch(f"the stored blob of {artifact.target} is not what was stored", advice=_DISK_ADVICE)
+        raise RottenBlob(f"the stored blob of {artifact.target} is not what was stored")
     return data
+
+
+def _unreadable(error: OSError) -> RottenBlob:
+    return RottenBlob(f"the stored file can't be read: {error.strerror}")

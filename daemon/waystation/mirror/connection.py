@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import math
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ _KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 )
+_DISK_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
+"""What sendfile says of the file and not of the socket."""
 _TCP_INFO_BYTES_ACKED = struct.Struct("=120xQ")  # struct tcp_info of linux/tcp.h
 
 
@@ -178,13 +182,19 @@ class Connection(asyncio.Protocol):
 
         Raises:
             ClientGone: nobody is there to read them.
+            OSError: the file's disk can't read them.
         """
         self._enter(Phase.SENDING)
         try:
             with io.FileIO(fd, closefd=False) as file:
                 return await self._loop.sendfile(self._transport, file, span.start, len(span), fallback=False)
-        except (ConnectionError, asyncio.SendfileNotAvailableError) as error:
-            # the latter is asyncio's word for any refusal at the first byte; of a file it means that the socket is gone
+        except asyncio.SendfileNotAvailableError as error:
+            # asyncio's word for any refusal at the first byte: where it is not the disk's, the socket is gone
+            await asyncio.to_thread(os.pread, fd, 1, span.start)
+            raise ClientGone from error
+        except OSError as error:
+            if error.errno in _DISK_ERRORS:
+                raise
             raise ClientGone from error
         except RuntimeError as error:
             if self._transport.is_closing():

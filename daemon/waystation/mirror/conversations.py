@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from waystation.errors import MalformedRequest, MethodNotAllowed, RequestError, RevisionChanged, WaystationError
+from waystation.errors import (
+    MalformedRequest,
+    MethodNotAllowed,
+    RequestError,
+    RevisionChanged,
+    RottenBlob,
+    WaystationError,
+)
 from waystation.mirror import documents
 from waystation.mirror.answers import of_artifact, of_document, reply_head, representation_head
 from waystation.mirror.bodies import read_small, send_body
@@ -150,7 +157,7 @@ class Conversations:
         for fresh in (False, True):
             artifact = await self._admit(route, turn, fresh=fresh)
             try:
-                await self._send(artifact, turn)
+                await self._send_sound(artifact, turn)
             except RevisionChanged:
                 if fresh or turn.exchange.has_begun:
                     raise
@@ -162,6 +169,16 @@ class Conversations:
         artifact = await admit(route.subject, fresh=fresh)
         turn.exchange.target = artifact.target
         return artifact
+
+    async def _send_sound(self, artifact: Artifact, turn: Turn) -> None:
+        """Answer with an artifact; once more where what the store had of it is found to be rotten."""
+        try:
+            await self._send(artifact, turn)
+        except RottenBlob as error:
+            await self._store.distrust(artifact.digest, str(error))
+            if turn.exchange.has_begun:
+                raise
+            await self._send(artifact, turn)
 
     async def _send(self, artifact: Artifact, turn: Turn) -> None:
         shown = of_artifact(artifact)

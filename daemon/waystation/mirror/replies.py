@@ -62,6 +62,7 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.StoreError: Meaning(507, "the store can't take this artifact"),
     errors.NoRoom: Meaning(507, "there is no room, even after eviction"),
     errors.StoreUnusable: Meaning(507, "the store's disk refuses"),
+    errors.RottenBlob: Meaning(507, "the store's disk gives back other bytes than were stored"),
     errors.StoreLocked: Meaning(507, "another daemon holds the store"),
     errors.ChangesMissed: Meaning(507, "the store's changes were not followed"),
     errors.StoreFormat: Meaning(507, "the store is of another version"),

@@ -191,7 +191,7 @@ class DiskStore:
             raise unusable(f"take the blob {digest} out of service", error) from error
 
     async def verify(self, digest: Digest) -> bool:
-        """Read a blob again now; see `Store.verify`."""
+        """Read a blob again now; see `Shelf.verify`."""
         held = self._index.blob(digest)
         if held is None:
             raise NotStored(f"{digest} is not in the store")

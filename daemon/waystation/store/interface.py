@@ -91,6 +91,15 @@ class Shelf(Protocol):
         """
         ...
 
+    async def verify(self, digest: Digest) -> bool:
+        """Read a blob again now, whole and by pieces; one that is not right is distrusted, and the answer False.
+
+        Raises:
+            NotStored: there is no such blob, or a flight is at it.
+            StoreUnusable: the system can't read it now, which says nothing about the blob.
+        """
+        ...
+
     async def pieces_file(self, digest: Digest) -> bytes | None:
         """The ``.pieces`` file kept beside a blob (a suspect one too) or a partial, where it can be read as one.
 
@@ -132,15 +141,6 @@ class Store(Shelf, Protocol):
 
         Raises:
             StoreUnusable: the disk refuses; it is out of service all the same, until the daemon ends.
-        """
-        ...
-
-    async def verify(self, digest: Digest) -> bool:
-        """Read a blob again now, whole and by pieces; one that is not right is distrusted, and the answer False.
-
-        Raises:
-            NotStored: there is no such blob, or a flight is at it.
-            StoreUnusable: the system can't read it now, which says nothing about the blob.
         """
         ...
 

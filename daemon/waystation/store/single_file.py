@@ -9,7 +9,7 @@ import secrets
 import stat
 from typing import TYPE_CHECKING
 
-from waystation.errors import NoRoom, StoreUnusable
+from waystation.errors import NoRoom, NotStored, StoreUnusable
 from waystation.store.finish import to_the_end
 from waystation.store.layout import unusable
 from waystation.store.spool_file import SpoolFile
@@ -36,6 +36,9 @@ class SingleFile:
 
     def open(self, digest: Digest) -> Blob | None:  # noqa: ARG002 - what is there already is never trusted
         return None
+
+    async def verify(self, digest: Digest) -> bool:
+        raise NotStored(f"{digest} is not stored here")
 
     async def pieces_file(self, digest: Digest) -> bytes | None:  # noqa: ARG002 - only the file itself is kept
         return None

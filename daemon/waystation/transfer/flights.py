@@ -8,7 +8,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from waystation.errors import DigestMismatch
+from waystation.errors import DigestMismatch, NotStored
 from waystation.model import CacheResult, Span
 from waystation.transfer.flight import Flight
 from waystation.transfer.workers import Workers
@@ -50,6 +50,8 @@ class Flights:
         self._workers = Workers(settings.max_flights * (settings.connections + THREADS_BESIDE_RANGES))
         self._slots = asyncio.Semaphore(settings.max_flights)
         self._flights: dict[Digest, Flight] = {}
+        self._true_sizes: dict[Digest, int] = {}
+        """Of blobs that were read again since the catalog claimed another size for them."""
 
     @asynccontextmanager
     async def open(self, artifact: Artifact) -> AsyncIterator[Body]:
@@ -57,14 +59,18 @@ class Flights:
         while True:
             if blob := self._shelf.open(artifact.digest):
                 with blob:
-                    yield Hit(artifact, blob)
-                return
+                    if blob.size_bytes == artifact.size_bytes:
+                        yield Hit(artifact, blob)
+                        return
+                await self._doubt(artifact, blob.size_bytes)
+                continue
             flight = self._flights.get(artifact.digest)
             if flight is None or flight.joinable:
                 break
             await flight.ended.wait()
         if flight:
-            _check_size(artifact, flight.artifact.size_bytes)
+            if flight.artifact.size_bytes != artifact.size_bytes:
+                raise _impossible(artifact, flight.artifact.size_bytes)
             ride = Ride(artifact, flight, CacheResult.HIT if flight.verified else CacheResult.JOINED)
         else:
             ride = Ride(artifact, self._start(artifact), CacheResult.MISS)
@@ -84,6 +90,21 @@ class Flights:
         for flight in list(self._flights.values()):
             await flight.ended.wait()
         self._workers.close()
+
+    async def _doubt(self, artifact: Artifact, stored_bytes: int) -> None:
+        """Find out who is wrong where a stored blob and the catalog disagree on a size; a wrong blob is gone then.
+
+        Raises:
+            DigestMismatch: the blob is right, so the origin has no object of that sha256 and size.
+        """
+        if self._true_sizes.get(artifact.digest) != stored_bytes:
+            try:
+                if not await self._shelf.verify(artifact.digest):
+                    return
+            except NotStored:
+                return
+            self._true_sizes[artifact.digest] = stored_bytes
+        raise _impossible(artifact, stored_bytes)
 
     def _start(self, artifact: Artifact) -> Flight:
         flight = Flight(
@@ -113,7 +134,6 @@ class Hit:
     cache = CacheResult.HIT
 
     def __init__(self, artifact: Artifact, blob: Blob) -> None:
-        _check_size(artifact, blob.size_bytes)
         self.artifact = artifact
         self._blob = blob
 
@@ -157,10 +177,9 @@ class Ride:
             os.close(self._fd)
 
 
-def _check_size(artifact: Artifact, size_bytes: int) -> None:
+def _impossible(artifact: Artifact, true_bytes: int) -> DigestMismatch:
     """Refuse a name whose object can't have the digest claimed for it: no two sizes have one sha256."""
-    if artifact.size_bytes != size_bytes:
-        raise DigestMismatch(
-            f"{artifact.target} has {artifact.size_bytes} bytes in the origin,"
-            f" but the artifact with its sha256 has {size_bytes}"
-        )
+    return DigestMismatch(
+        f"{artifact.target} has {artifact.size_bytes} bytes in the origin,"
+        f" but the artifact with its sha256 has {true_bytes}"
+    )
