@@ -400,6 +400,12 @@ class NotAllowed(DaemonError):
     advice = "Run the command as root, or as a user of the daemon's group."
 
 
+class CallRefused(DaemonError):
+    """The daemon understood the call, and can't do it as things are; it said why."""
+
+    reason = "call_refused"
+
+
 class MalformedCall(DaemonError):
     """A call on the admin socket is not one that the daemon understands."""
 

@@ -17,6 +17,7 @@ import structlog
 from waystation.admin.catalog_verbs import catalog_verbs
 from waystation.admin.server import AdminServer
 from waystation.admin.station_verbs import station_verbs
+from waystation.admin.store_verbs import StoreVerbs
 from waystation.assembly import open_parts
 from waystation.errors import NoCredentials, OriginError
 from waystation.mirror.server import Mirror
@@ -90,7 +91,11 @@ class _Station:
         )
         self.admin = AdminServer(
             parts.settings.admin.socket,
-            (*station_verbs(self.status), *catalog_verbs(parts.catalog)),
+            (
+                *station_verbs(self.status),
+                *catalog_verbs(parts.catalog),
+                *StoreVerbs(parts.store, parts.catalog, parts.admission).verbs(),
+            ),
             metrics=parts.metrics,
         )
 

@@ -9,7 +9,6 @@ import shutil
 import socket
 import stat
 import subprocess
-from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -17,36 +16,14 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from mirrors import World, running_mirror, status_of
-from waystation.admin.catalog_verbs import catalog_verbs
+from admins import running_admin
 from waystation.admin.client import AdminClient
-from waystation.admin.server import AdminServer
-from waystation.admin.station_verbs import station_verbs
 from waystation.errors import DaemonError, NoDaemon, NotAllowed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
 NAME = "app/app-1-x86_64"
-
-
-@asynccontextmanager
-async def running_admin(tmp_path: Path, path: Path | None = None) -> AsyncIterator[tuple[AdminClient, World]]:
-    path = path or tmp_path / "run" / "admin.sock"
-    async with running_mirror(tmp_path) as world:
-        server = AdminServer(
-            path,
-            (
-                *station_verbs(lambda: status_of(world.parts, world.mirror, ready=True)),
-                *catalog_verbs(world.parts.catalog),
-            ),
-            metrics=world.metrics,
-        )
-        await server.start()
-        try:
-            yield AdminClient(path), world
-        finally:
-            await server.close()
 
 
 async def ask(path: Path, raw: bytes) -> tuple[int, dict[str, str]]:

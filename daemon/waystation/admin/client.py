@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from waystation.errors import DaemonError, NoDaemon, NotAllowed
+from waystation.errors import CallRefused, DaemonError, NoDaemon, NotAllowed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from waystation.model import TargetPath
 
 TIMEOUT_S = 30.0
+LIST_TIMEOUT_S = 120.0
+"""A store may hold a hundred thousand blobs."""
 _BASE = "http://waystation"
 
 
@@ -22,7 +24,7 @@ class AdminClient:
     """Asks the daemon on this machine; each call is a connection of its own.
 
     Every method raises NoDaemon where none runs, NotAllowed where this user may not ask it, and DaemonError
-    where it refused, with its own words, or gave no answer.
+    where it gave no answer; CallRefused has the daemon's own words.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,6 +38,26 @@ class AdminClient:
         """Have the catalog forget what it once saw for a name; False where it knew nothing."""
         return bool((await self._ask("/catalog/forget", target=target))["forgotten"])
 
+    async def blobs(self) -> list[dict[str, Any]]:
+        """The store's list; each as `admin.store_verbs` writes it."""
+        return list(await self._ask("/store/ls", timeout_s=LIST_TIMEOUT_S))
+
+    async def verify(self, name: str) -> dict[str, Any]:
+        """Have one blob read again, however long that takes."""
+        return dict(await self._ask("/store/verify", timeout_s=None, name=name))
+
+    async def pin(self, name: str) -> dict[str, Any]:
+        """Keep a blob from eviction."""
+        return dict(await self._ask("/store/pin", name=name))
+
+    async def unpin(self, name: str) -> dict[str, Any]:
+        """Give up an operator's pin."""
+        return dict(await self._ask("/store/unpin", name=name))
+
+    async def evict(self, name: str) -> dict[str, Any]:
+        """Remove a blob."""
+        return dict(await self._ask("/store/evict", name=name))
+
     async def _ask(self, verb: str, *, timeout_s: float | None = TIMEOUT_S, **arguments: object) -> Any:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
@@ -48,7 +70,7 @@ class AdminClient:
             raise self._explained(error) from error
         if response.ok:
             return answer
-        kind = NotAllowed if response.status == HTTPStatus.FORBIDDEN else DaemonError
+        kind = NotAllowed if response.status == HTTPStatus.FORBIDDEN else CallRefused
         raise kind(str(answer.get("message")), advice=str(answer.get("advice")))
 
     def _explained(self, error: Exception) -> DaemonError:

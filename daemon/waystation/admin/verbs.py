@@ -67,6 +67,4 @@ def to_json(answer: object) -> bytes:
 def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    if isinstance(value, frozenset):
-        return sorted(value)
     raise TypeError(f"{type(value).__name__} can't be written as JSON")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from waystation.catalog.remembered import Remembered
     from waystation.model import Artifact, Digest, TargetPath
     from waystation.status import CatalogStatus
 
@@ -36,6 +37,14 @@ class Catalog(Protocol):
 
     def by_digest(self, digest: Digest) -> Artifact | None:
         """A known target that has these bytes."""
+        ...
+
+    def recall(self, name: TargetPath) -> Remembered | None:
+        """What is remembered of a name, refused or not; never waits, and asks nobody."""
+        ...
+
+    def names(self, digest: Digest) -> tuple[TargetPath, ...]:
+        """Every name that is remembered with this digest, refused or not."""
         ...
 
     async def forget(self, name: TargetPath) -> bool:

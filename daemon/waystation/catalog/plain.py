@@ -121,6 +121,12 @@ class PlainCatalog:
                 return known.artifact
         return None
 
+    def recall(self, name: TargetPath) -> Remembered | None:
+        return self._memory.get(name)
+
+    def names(self, digest: Digest) -> tuple[TargetPath, ...]:
+        return tuple(known.artifact.target for known in self._memory.with_digest(digest))
+
     async def forget(self, name: TargetPath) -> bool:
         forgotten = await self._memory.forget(name)
         self._fresh_until.pop(name, None)

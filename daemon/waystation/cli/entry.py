@@ -28,6 +28,7 @@ VERBS = {
     "fetch": "Download a target and verify it, without a daemon.",
     "status": "Show what the daemon here is doing.",
     "catalog": "Change what the daemon here remembers of targets.",
+    "store": "List, check, keep or drop what the daemon here has stored.",
     "demo": "Tell the whole story in a temporary folder, without a server.",
 }
 _DONE, _FAILED, _WRONG_USE, _INTERRUPTED = 0, 1, 2, 130

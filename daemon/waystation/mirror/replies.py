@@ -78,6 +78,7 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.DaemonError: Meaning(500, "the daemon can't be asked"),
     errors.NoDaemon: Meaning(500, "no daemon runs here"),
     errors.NotAllowed: Meaning(500, "this user may not use the admin socket"),
+    errors.CallRefused: Meaning(500, "the daemon can't do what it was told"),
     errors.MalformedCall: Meaning(500, "the daemon and the command differ"),
 }
 FAULT = Meaning(500, "this is a fault of the mirror; its log says more")

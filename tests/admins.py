@@ -1,0 +1,40 @@
+"""An admin socket over a real mirror and its parts, with every verb that the station gives it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from mirrors import running_mirror, status_of
+from waystation.admin.catalog_verbs import catalog_verbs
+from waystation.admin.client import AdminClient
+from waystation.admin.server import AdminServer
+from waystation.admin.station_verbs import station_verbs
+from waystation.admin.store_verbs import StoreVerbs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from mirrors import World
+
+
+@asynccontextmanager
+async def running_admin(tmp_path: Path, path: Path | None = None) -> AsyncIterator[tuple[AdminClient, World]]:
+    path = path or tmp_path / "run" / "admin.sock"
+    async with running_mirror(tmp_path) as world:
+        parts = world.parts
+        server = AdminServer(
+            path,
+            (
+                *station_verbs(lambda: status_of(parts, world.mirror, ready=True)),
+                *catalog_verbs(parts.catalog),
+                *StoreVerbs(parts.store, parts.catalog, parts.admission).verbs(),
+            ),
+            metrics=world.metrics,
+        )
+        await server.start()
+        try:
+            yield AdminClient(path), world
+        finally:
+            await server.close()

@@ -1,0 +1,124 @@
+"""What an operator does on a machine with a running daemon, by the command's own words."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import structlog
+
+from peers.processes import wait_until
+from peers.station import running_station
+from waystation.cli.entry import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from peers.station import Station
+
+NAME, OTHER = "app/app-1-x86_64", "tool/tool-1-x86_64"
+BODY = b"0123456789abcdef" * 8192
+
+
+@dataclass
+class Command:
+    """The command line, run in this process against one daemon."""
+
+    station: Station
+    origin: Path
+    capture: pytest.CaptureFixture[str]
+
+    def run(self, *arguments: str, status: int = 0) -> str:
+        """Run a verb, check its exit status, and return its output; what went to standard error is in `err`."""
+        self.capture.readouterr()
+        verb = len(arguments) if "--" not in arguments else arguments.index("--")
+        done = run([*arguments[:verb], "--config", str(self.station.config_file), *arguments[verb:]])
+        out, self.err = self.capture.readouterr()
+        assert done == status, self.err
+        return out
+
+    def json(self, *arguments: str, status: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", status=status))
+
+    def publish(self, name: str, data: bytes, *, checksum: bool = True) -> str:
+        path = self.origin / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        digest = sha256(data).hexdigest()
+        if checksum:
+            path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")
+        return digest
+
+    def fetched(self, name: str, data: bytes) -> str:
+        """Publish and fetch, and wait until it is stored: the last byte leaves before that."""
+        digest, before = self.publish(name, data), self.station.metric("waystation_store_blobs")
+        assert self.station.artifact(name).body == data
+        wait_until(lambda: self.station.metric("waystation_store_blobs") > before, f"{name} is stored")
+        return digest
+
+
+@pytest.fixture
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    config, handlers, level = structlog.get_config(), logging.root.handlers, logging.root.level
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    with running_station(tmp_path / "s", {"origin": {"url": origin.as_uri()}, "catalog": {"refresh": "0s"}}) as station:
+        yield Command(station, origin, capsys)
+    structlog.configure(**config)
+    logging.root.handlers, logging.root.level = handlers, level
+
+
+# --- the store -----------------------------------------------------------------------------------
+
+
+def test_an_operator_lists_pins_and_evicts(command: Command) -> None:
+    one, two = command.fetched(NAME, BODY), command.fetched(OTHER, BODY[::-1])
+    assert command.run("store", "pin", NAME, two) == f"pinned\t{NAME}\t\npinned\t{OTHER}\t\n"
+    rows = [line.split("\t") for line in command.run("store", "ls").splitlines()]
+    assert [(row[0], row[1], row[4:]) for row in rows] == [
+        (NAME, "128.0 KiB", ["operator", "stored", one]),
+        (OTHER, "128.0 KiB", ["operator", "stored", two]),
+    ]
+    assert command.err == "2 blobs, 256.0 KiB.\n"
+
+    refused = command.run("store", "evict", NAME, "app/absent", status=1).splitlines()
+    assert refused[0].startswith(f"failed\t{NAME}\t{one} is pinned by operator.")
+    assert refused[1].startswith("failed\tapp/absent\tnothing is known here")
+    assert command.run("store", "unpin", NAME) == f"unpinned\t{NAME}\t\n"
+    assert command.run("store", "evict", NAME) == f"evicted\t{NAME}\t\n"
+    assert [blob["targets"] for blob in command.json("store", "ls")] == [[OTHER]]
+    assert (command.station.artifact(NAME).body, command.station.metric("waystation_evictions_total")) == (BODY, 1)
+
+
+def test_the_store_is_added_up_by_app(command: Command) -> None:
+    command.fetched(NAME, BODY)
+    command.fetched("app/app-2-x86_64", BODY[1:])
+    command.fetched(OTHER, BODY[2:])
+    command.run("store", "pin", NAME)
+    apps = command.json("store", "ls", "--by", "app")
+    assert [(app["app"], app["blobs"], app["size_bytes"], app["pinned_bytes"]) for app in apps] == [
+        ("app", 2, 2 * len(BODY) - 1, len(BODY)),
+        ("tool", 1, len(BODY) - 2, 0),
+    ]
+    assert command.run("store", "ls", "--by", "app").splitlines()[0].startswith("app\t2\t256.0 KiB\t128.0 KiB\t")
+
+
+def test_verify_reads_all_and_exits_with_1_when_something_was_bad(command: Command) -> None:
+    one, two = command.fetched(NAME, BODY), command.fetched(OTHER, BODY[::-1])
+    assert command.run("store", "verify") == ""
+    assert command.err == "2 good, 0 bad, 0 not checked.\n"
+    assert command.run("store", "verify", NAME) == f"good\t{NAME}\t\n"
+
+    (rotten,) = [path for path in command.station.blobs() if path.name == two]
+    rotten.chmod(0o600)
+    rotten.write_bytes(BODY)
+    assert command.run("store", "verify", status=1).startswith(f"bad\t{OTHER}\t")
+    assert command.err == "1 good, 1 bad, 0 not checked.\n"
+    assert [(each["sha256"], each["outcome"]) for each in command.json("store", "verify")] == [(one, "good")]
+    assert command.json("store", "verify", OTHER, status=1)[0]["outcome"] == "failed"
+    assert command.station.artifact(OTHER).body == BODY[::-1]
