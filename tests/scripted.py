@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mirrors import World, running_mirror
 from stores import random_bytes
-from waystation.model import CacheResult, Span
+from waystation.model import CacheResult, Priority, Span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,7 +43,8 @@ class Script:
     cache = CacheResult.MISS
 
     @asynccontextmanager
-    async def open(self, artifact: Artifact) -> AsyncIterator[Ride]:
+    async def open(self, artifact: Artifact, priority: Priority = Priority.CLIENT) -> AsyncIterator[Ride]:
+        assert priority is Priority.CLIENT, "a mirror's client waits for what it asks for"
         self.opened.append(artifact)
         fd = os.open(self.file, os.O_RDONLY)
         try:
@@ -65,6 +66,9 @@ class Ride:
     fd: int
     script: Script
     cache = CacheResult.MISS
+
+    async def stored(self) -> None:
+        return
 
     async def runs(self, span: Span) -> AsyncIterator[Span]:
         for step in self.script.plays.pop(0):

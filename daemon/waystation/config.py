@@ -61,6 +61,7 @@ def parse_duration(value: object) -> float:
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
+PositiveSize = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
@@ -180,6 +181,10 @@ class TransferSettings(_Section):
     """How many ranges of one flight may be lost in a row, without a good piece between them."""
     max_flights: int = Field(default=8, ge=1, le=256)
     """Flights that fetch at once; further ones are queued."""
+    prefetch_flights: int = Field(default=2, ge=1, le=64)
+    """Flights that prefetch at once, beside those that clients wait for."""
+    prefetch_bandwidth: PositiveSize | None = None
+    """Bytes a second of all prefetching together."""
 
 
 class AdminSettings(_Section):

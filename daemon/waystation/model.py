@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, NewType
 
 from waystation.errors import BadTarget
@@ -39,6 +39,15 @@ class CacheResult(StrEnum):
     MISS = "miss"
     JOINED = "joined"
     NONE = "none"
+
+
+class Priority(IntEnum):
+    """Who wants an artifact; the lower goes first."""
+
+    CLIENT = 0
+    """Somebody waits for it."""
+    PREFETCH = 1
+    """Somebody may ask for it later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import errno
 import os
 import random
 import threading
-from contextlib import asynccontextmanager
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -28,7 +29,7 @@ from waystation.errors import (
     TransferError,
     Unreachable,
 )
-from waystation.model import Artifact, CacheResult, Digest, Span, TargetPath
+from waystation.model import Artifact, CacheResult, Digest, Priority, Span, TargetPath
 from waystation.origin.directory import DirectoryOrigin
 from waystation.pieces import PiecesLine, TreeHasher, dump_pieces
 from waystation.store.disk_store import DiskStore
@@ -619,3 +620,82 @@ class SlowDisk(Disk):
     def sync(self, fd: int) -> None:
         self.syncs.through()
         super().sync(fd)
+
+
+async def test_a_client_s_flight_is_not_kept_waiting_by_any_number_of_prefetching_ones(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics, max_flights=1, prefetch_flights=1) as it, AsyncExitStack() as prefetching:
+        it.origin.hold_at(4 * MIB)
+        for seed in range(2, 6):
+            artifact = await it.artifact(20 * MIB, name=f"app/app-{seed}-x86_64", seed=seed)
+            await prefetching.enter_async_context(it.transfers.open(artifact, Priority.PREFETCH))
+        wanted = await it.artifact(3 * MIB)
+        await eventually(lambda: it.origin.read_bytes >= 4 * MIB, "a prefetching flight hangs in its first range")
+        assert await it.fetch(wanted) == it.bytes_of(wanted)
+        states = [flight.state for flight in it.transfers.flights() if flight.target != wanted.target]
+        assert sorted(states) == ["fetching", "queued", "queued", "queued"]
+
+
+async def test_prefetching_asks_for_nothing_while_a_client_s_range_is_under_way(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics, connections=1) as it:
+        later, now = await it.artifact(60 * MIB, name="app/app-2-x86_64", seed=2), await it.artifact(60 * MIB)
+        it.origin.hold_at(8 * MIB)
+        async with it.transfers.open(later, Priority.PREFETCH) as prefetched:
+            await eventually(lambda: it.origin.read_bytes == 8 * MIB, "it has begun")
+            async with it.transfers.open(now) as body:
+                await eventually(lambda: len(it.origin.spans) == 2, "the client asks too")
+                it.origin.release()
+                await asyncio.gather(body.stored(), prefetched.stored())
+    starts = [span.start // MIB for span in it.origin.spans]
+    (resumed,) = [index for index, start in enumerate(starts) if start in range(8, 12)]
+    assert starts[1:resumed] == [0, 16, 32, 48], "the range that was under way ended early, and the next one waited"
+
+
+async def test_on_one_flight_a_client_s_pieces_go_before_the_rest(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics, connections=1) as it:
+        artifact = await it.artifact(80 * MIB)
+        it.origin.hold_at(2 * MIB)
+        async with it.transfers.open(artifact, Priority.PREFETCH) as prefetched:
+            await eventually(lambda: it.origin.read_bytes == 2 * MIB, "it has begun")
+            tail = Span(70 * MIB, 71 * MIB)
+            reading = asyncio.create_task(it.fetch(artifact, tail))
+            await eventually(lambda: it.transfers.flights()[0].riders == 2, "the client rides")
+            it.origin.release()
+            assert await reading == it.bytes_of(artifact)[tail.start : tail.stop]
+            await prefetched.stored()
+        assert it.origin.spans[1].start == tail.start, "the range that was under way ended early for it"
+        assert sum(blob.stat().st_size for blob in blobs(tmp_path)) > artifact.size_bytes
+
+
+async def test_prefetching_goes_on_when_its_client_leaves(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB)
+        async with it.transfers.open(artifact, Priority.PREFETCH) as prefetched:
+            async with it.transfers.open(artifact) as body:
+                assert body.cache is CacheResult.JOINED
+            await prefetched.stored()
+        assert blobs(tmp_path)
+
+
+async def test_prefetching_learns_why_its_flight_failed(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(5 * MIB)
+        it.origin.rotten = {2 * MIB: 9}
+        async with it.transfers.open(artifact, Priority.PREFETCH) as prefetched:
+            with pytest.raises(PieceMismatch):
+                await prefetched.stored()
+
+
+async def test_prefetching_keeps_to_its_bandwidth_until_a_client_joins(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics, prefetch_bandwidth=4 * MIB) as it:
+        artifact = await it.artifact(64 * MIB)
+        began = time.monotonic()
+        async with it.transfers.open(artifact, Priority.PREFETCH) as prefetched:
+            await eventually(lambda: it.origin.read_bytes >= 8 * MIB, "two seconds' bytes are here")
+            assert time.monotonic() - began >= 1.2, "what is read is paid for afterwards, by two readers"
+            assert await it.fetch(artifact) == it.bytes_of(artifact)
+            await prefetched.stored()
+        assert time.monotonic() - began < 8, "at the prefetching pace it takes 16 s"

@@ -70,8 +70,10 @@ def test_the_documented_type_is_the_real_one(section: str, key: str) -> None:
     words: dict[Any, str] = {str: "text", bool: "yes/no", Path: "path", int: "number", tuple[str, ...]: "list"}
     model = type(getattr(Settings(), section))
     hint = model.__annotations__[key]
-    named = {"Size": "size", "Duration": "duration", "PositiveDuration": "duration"}
-    expected = named.get(str(hint)) or words.get(_without_none(get_type_hints(model)[key]), "choice")
+    named = {"Size": "size", "PositiveSize": "size", "Duration": "duration", "PositiveDuration": "duration"}
+    expected = named.get(str(hint).removesuffix(" | None")) or words.get(
+        _without_none(get_type_hints(model)[key]), "choice"
+    )
     assert documented()[section][key]["type"] == expected
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from waystation.store.interface import Spool
     from waystation.telemetry.metrics import Metrics
     from waystation.transfer.plan import Ask, Plan, RiderId
+    from waystation.transfer.precedence import Ticket
     from waystation.transfer.waiting import Waiting
     from waystation.transfer.workers import Landing, PieceChecks, WholeHash, Workers
 
@@ -38,6 +39,7 @@ class Fetching:
         checks: PieceChecks,
         waiting: Waiting,
         *,
+        ticket: Ticket,
         workers: Workers,
         metrics: Metrics,
         monotonic: Callable[[], float],
@@ -47,6 +49,7 @@ class Fetching:
         self._spool = spool
         self._checks = checks
         self._waiting = waiting
+        self._ticket = ticket
         self._workers = workers
         self._metrics = metrics
         self._monotonic = monotonic
@@ -56,6 +59,10 @@ class Fetching:
     def seek(self, rider: RiderId, at: int) -> None:
         """Tell the plan at which byte a rider stands."""
         self._plan.seek(rider, at // self._plan.unit_bytes)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Something changed that may let the plan go on."""
         self._wake.set()
 
     async def run(self, group: asyncio.TaskGroup) -> None:
@@ -68,10 +75,15 @@ class Fetching:
             self._wake.clear()
             if (pause := self._resume_at - self._monotonic()) > 0:
                 await asyncio.sleep(pause)
-            while job := plan.next():
-                group.create_task(self._recheck(job) if isinstance(job, Recheck) else self._ask(job))
-            plan.make_way()
+            if self._ticket.must_yield():
+                self._ticket.hold_back(self._wake)
+            else:
+                while job := plan.next():
+                    group.create_task(self._recheck(job) if isinstance(job, Recheck) else self._ask(job))
+                plan.make_way()
+            self._ticket.asks(anything=plan.asks)
             await self._wake.wait()
+        self._ticket.asks(anything=False)
 
     async def hash(self, whole: WholeHash, size_bytes: int) -> None:
         """Follow the watermark to the end.
@@ -100,7 +112,7 @@ class Fetching:
             if not good:
                 self._metrics.flight_retries.labels("bad_piece").inc()
             self._land(index, good=good)
-            if plan.yielding(index):
+            if plan.yielding(index) or self._ticket.must_yield():
                 job.end_early()
 
         landings = _Landings(land)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waystation.errors import DigestMismatch, Missing, TransferError, WaystationError
-from waystation.model import Span
+from waystation.model import Priority, Span
 from waystation.status import FlightStatus
 from waystation.transfer.fetching import Fetching
 from waystation.transfer.layer import fetch_pieces
+from waystation.transfer.pace import PacedSource
 from waystation.transfer.plan import Plan, RiderId
 from waystation.transfer.waiting import Waiting
 from waystation.transfer.workers import PieceChecks, WholeHash
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from waystation.store.interface import Blob, Shelf, Spool
     from waystation.telemetry.metrics import Metrics
     from waystation.transfer.layer import CheckedPieces
+    from waystation.transfer.pace import Pace
+    from waystation.transfer.precedence import Ticket
     from waystation.transfer.workers import Workers
 
 log = structlog.get_logger()
@@ -49,7 +52,8 @@ class Flight:
         settings: TransferSettings,
         metrics: Metrics,
         workers: Workers,
-        slots: asyncio.Semaphore,
+        ticket: Ticket,
+        pace: Pace | None,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
@@ -61,7 +65,8 @@ class Flight:
         self._settings = settings
         self._metrics = metrics
         self._workers = workers
-        self._slots = slots
+        self._ticket = ticket
+        self._pace = pace
         self._monotonic = monotonic
         self._started = wall()
         self._spool: Spool | None = None
@@ -72,8 +77,8 @@ class Flight:
         self._error: WaystationError | None = None
         self.verified = False
         """The whole sha256 holds: every byte may leave, whether the blob is on disk already or not."""
-        self._riders: dict[RiderId, int] = {}
-        """Where each rider stands, in bytes; the plan learns it in pieces."""
+        self._riders: dict[RiderId, int | None] = {}
+        """Where each rider stands, in bytes (None: nowhere, it waits for the whole); the plan learns it in pieces."""
         self._next_rider = 0
         self._waiting = Waiting()
         self._task: asyncio.Task[None] | None = None
@@ -93,11 +98,15 @@ class Flight:
             raise RuntimeError("a flight without a spool has released nothing")
         return os.dup(blob.fd)
 
-    def board(self) -> RiderId:
-        """Take one more rider, standing at the first byte."""
+    def board(self, priority: Priority) -> RiderId:
+        """Take one more rider: a client stands at the first byte, and who prefetches stands in nobody's way."""
         rider = RiderId(self._next_rider)
         self._next_rider += 1
-        self._riders[rider] = 0
+        self._riders[rider] = 0 if priority is Priority.CLIENT else None
+        if priority < self._ticket.priority:
+            self._ticket.lift()
+            if self._fetching:
+                self._fetching.look_again()
         return rider
 
     def leave(self, rider: RiderId) -> None:
@@ -127,6 +136,16 @@ class Flight:
                 self._seek(rider, at)
             else:
                 await self._waiting.until(at)
+
+    async def stored(self) -> None:
+        """Wait until the artifact is a blob in the store.
+
+        Raises:
+            OriginError, TransferError, StoreError: the flight ended without it.
+        """
+        await self.ended.wait()
+        if self._error:
+            raise self._error
 
     # --- its life ------------------------------------------------------------------------------
 
@@ -160,7 +179,7 @@ class Flight:
             if self.state == "abandoned":
                 raise asyncio.CancelledError  # noqa: TRY301 - ends as one that was cancelled a step later
             self._begun = True
-            async with self._slots:
+            async with self._ticket.turn():
                 self.state = "fetching"
                 await self._fly()
             self.state = "done"
@@ -186,6 +205,8 @@ class Flight:
     async def _fly(self) -> None:
         pieces = await self._fetch_pieces()
         source = await self._origin.source(self.artifact.key, if_match=self.artifact.etag)
+        if self._pace:
+            source = PacedSource(source, self._pace, self._ticket)
         try:
             self._spool = spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
             self._plan = plan = Plan(
@@ -196,13 +217,15 @@ class Flight:
                 retries=self._settings.retries,
             )
             for rider, at in self._riders.items():
-                plan.seek(rider, at // plan.unit_bytes)
+                if at is not None:
+                    plan.seek(rider, at // plan.unit_bytes)
             self._fetching = fetching = Fetching(
                 plan,
                 source,
                 spool,
                 PieceChecks(self.artifact, pieces.layer if pieces else None, self._metrics),
                 self._waiting,
+                ticket=self._ticket,
                 workers=self._workers,
                 metrics=self._metrics,
                 monotonic=self._monotonic,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from waystation.errors import DigestMismatch, NotStored
-from waystation.model import CacheResult, Span
+from waystation.model import CacheResult, Priority, Span
 from waystation.transfer.flight import Flight
+from waystation.transfer.pace import Pace
+from waystation.transfer.precedence import Precedence
 from waystation.transfer.workers import Workers
 
 if TYPE_CHECKING:
@@ -47,14 +48,16 @@ class Flights:
         self._metrics = metrics
         self._monotonic = monotonic
         self._wall = wall
-        self._workers = Workers(settings.max_flights * (settings.connections + THREADS_BESIDE_RANGES))
-        self._slots = asyncio.Semaphore(settings.max_flights)
+        at_once = settings.max_flights + settings.prefetch_flights
+        self._workers = Workers(at_once * (settings.connections + THREADS_BESIDE_RANGES))
+        self._precedence = Precedence(clients=settings.max_flights, prefetches=settings.prefetch_flights)
+        self._pace = Pace(settings.prefetch_bandwidth) if settings.prefetch_bandwidth else None
         self._flights: dict[Digest, Flight] = {}
         self._true_sizes: dict[Digest, int] = {}
         """Of blobs that were read again since the catalog claimed another size for them."""
 
     @asynccontextmanager
-    async def open(self, artifact: Artifact) -> AsyncIterator[Body]:
+    async def open(self, artifact: Artifact, priority: Priority = Priority.CLIENT) -> AsyncIterator[Body]:
         """Hit, join or start a flight; see `waystation.transfer.interface.Transfers`."""
         while True:
             if blob := self._shelf.open(artifact.digest):
@@ -71,9 +74,9 @@ class Flights:
         if flight:
             if flight.artifact.size_bytes != artifact.size_bytes:
                 raise _impossible(artifact, flight.artifact.size_bytes)
-            ride = Ride(artifact, flight, CacheResult.HIT if flight.verified else CacheResult.JOINED)
+            ride = Ride(artifact, flight, CacheResult.HIT if flight.verified else CacheResult.JOINED, priority)
         else:
-            ride = Ride(artifact, self._start(artifact), CacheResult.MISS)
+            ride = Ride(artifact, self._start(artifact, priority), CacheResult.MISS, priority)
         try:
             yield ride
         finally:
@@ -106,7 +109,7 @@ class Flights:
             self._true_sizes[artifact.digest] = stored_bytes
         raise _impossible(artifact, stored_bytes)
 
-    def _start(self, artifact: Artifact) -> Flight:
+    def _start(self, artifact: Artifact, priority: Priority) -> Flight:
         flight = Flight(
             artifact,
             self._origin,
@@ -114,7 +117,8 @@ class Flights:
             settings=self._settings,
             metrics=self._metrics,
             workers=self._workers,
-            slots=self._slots,
+            ticket=self._precedence.ticket(priority),
+            pace=self._pace if priority is Priority.PREFETCH else None,
             monotonic=self._monotonic,
             wall=self._wall,
         )
@@ -146,15 +150,18 @@ class Hit:
         if len(span):
             yield span
 
+    async def stored(self) -> None:
+        """It is."""
+
 
 class Ride:
     """A body that is arriving; its descriptor is its own, since a slow reader may outlive the flight."""
 
-    def __init__(self, artifact: Artifact, flight: Flight, cache: CacheResult) -> None:
+    def __init__(self, artifact: Artifact, flight: Flight, cache: CacheResult, priority: Priority) -> None:
         self.artifact = artifact
         self.cache = cache
         self._flight = flight
-        self._rider = flight.board()
+        self._rider = flight.board(priority)
         self._fd: int | None = None
 
     @property
@@ -169,6 +176,10 @@ class Ride:
             if self._fd is None:
                 self._fd = self._flight.duplicate_fd()
             yield run
+
+    async def stored(self) -> None:
+        """Wait until the flight has ended well."""
+        await self._flight.stored()
 
     def leave(self) -> None:
         """Give up the ride."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from waystation.model import Priority
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
@@ -31,13 +33,23 @@ class Body(Protocol):
         """
         ...
 
+    async def stored(self) -> None:
+        """Wait until the artifact is a blob in the store; for those who want no byte of it now.
+
+        Raises:
+            OriginError, TransferError, StoreError: as `runs` says.
+        """
+        ...
+
 
 class Transfers(Protocol):
     """One flight a digest, each in its own task group: queued → fetching → sealing → done | failed | abandoned."""
 
-    def open(self, artifact: Artifact) -> AbstractAsyncContextManager[Body]:
+    def open(self, artifact: Artifact, priority: Priority = Priority.CLIENT) -> AbstractAsyncContextManager[Body]:
         """Hit, join or start. Leaving the block gives up the ride.
 
+        What a client asks for goes before what is prefetched: it has slots of its own, prefetching asks the origin
+        for nothing while a client's range is under way, and a client that joins a prefetching flight lifts it.
         The last rider out abandons a queued or fetching flight, its spool kept; sealing always
         finishes. A newcomer to a flight that is ending awaits that end, then looks again.
 

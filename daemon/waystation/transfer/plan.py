@@ -102,6 +102,11 @@ class Plan:
         return self._watermark
 
     @property
+    def asks(self) -> bool:
+        """Whether the origin is being asked for anything."""
+        return bool(self._asks)
+
+    @property
     def losses(self) -> int:
         """How many ranges were lost since the last good piece."""
         return self._losses
