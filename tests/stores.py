@@ -103,7 +103,7 @@ class RecordingDisk(Disk):
         self.calls: list[tuple[str, ...]] = []
 
     def _note(self, call: str, *paths: Path) -> None:
-        self.calls.append((call, *(str(path.relative_to(self.root)) for path in paths)))
+        self.calls.append((call, *(os.path.relpath(path, self.root) for path in paths)))
 
     def sync(self, fd: int) -> None:
         self._note("sync", type(self.root)(os.readlink(f"/proc/self/fd/{fd}")))

@@ -587,11 +587,11 @@ async def test_a_pin_and_the_end_of_one_last(tmp_path: Path) -> None:
 async def test_a_new_store_s_folders_last_before_anything_is_in_them(tmp_path: Path) -> None:
     disk = RecordingDisk(tmp_path)
     async with running_store(tmp_path / "var/lib", disk=disk):
-        assert disk.calls == [
+        assert [call for call in disk.calls if not call[1].startswith("..")] == [
             ("make_folder", "var"),
-            ("sync_folder", "."),
             ("make_folder", "var/lib"),
             ("sync_folder", "var"),
+            ("sync_folder", "."),
             ("sync", "var/lib/.format.new"),
             ("rename", "var/lib/.format.new", "var/lib/format"),
             ("sync_folder", "var/lib"),

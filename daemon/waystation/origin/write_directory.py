@@ -112,10 +112,11 @@ class DirectoryWriter:
             is_folder = stat.S_ISDIR(self._disk.stat(path).st_mode)
         except FileNotFoundError:
             self._disk.make_folder(path, FOLDER_MODE)
-            self._disk.sync_folder(parent)
-            return
-        if not is_folder:
-            raise NotADirectoryError(f"{path} is a file or a link, expected a folder")
+        else:
+            if not is_folder:
+                raise NotADirectoryError(f"{path} is a file or a link, expected a folder")
+        # Also of a folder that is there: whoever made it may have been interrupted before this.
+        self._disk.sync_folder(parent)
 
     def _sweep(self, folder: Path) -> None:
         for entry in self._disk.scan(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,13 +110,18 @@ def make_root(disk: Disk, layout: Layout) -> None:
     missing = [folder for folder in (layout.root, *layout.root.parents) if not folder.exists()]
     for folder in reversed(missing):
         disk.make_folder(folder)
-        disk.sync_folder(folder.parent)
     names = {entry.name for entry in disk.scan(layout.root)}
-    if layout.format.name not in names and (strangers := sorted(names - _MAY_PRECEDE_FORMAT)):
+    if layout.format.name in names:
+        return
+    if strangers := sorted(names - _MAY_PRECEDE_FORMAT):
         raise StoreFormat(
             f"{layout.root} has no format file but holds {strangers[0][:80]!a}: not a store of Waystation's",
             advice="Give [store] path a folder of its own, empty at first.",
         )
+    # All of them, also those that are there: a start that was interrupted may have made them without syncing.
+    for folder in layout.root.parents:
+        with suppress(PermissionError):  # then it is not ours, and was there before
+            disk.sync_folder(folder)
 
 
 def check_format(disk: Disk, layout: Layout) -> None:

@@ -1,0 +1,337 @@
+"""Every operation of the store, interrupted at every file call: by a power cut, a full disk, a broken one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from crash_disk import CrashDisk, Fault, PowerCut
+from crash_points import at_every_call
+from stores import PIECE_BYTES, artifact_of, content, digest_of, random_bytes
+from waystation.config import StoreSettings
+from waystation.disk import Disk
+from waystation.errors import NoRoom, StoreError
+from waystation.store.disk_store import DiskStore
+from waystation.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from waystation.model import Digest
+    from waystation.store.disk_spool import DiskSpool
+
+QUOTA = 300_000
+ONE, TWO, THREE = (random_bytes(2 * PIECE_BYTES + size, seed) for seed, size in ((1, 5000), (2, 0), (3, 70_000)))
+BODIES = {digest_of(data): data for data in (ONE, TWO, THREE)}
+
+
+class UnsyncedDisk(Disk):
+    """For looking at what was left: quick, since nobody cuts the power of it."""
+
+    def sync(self, fd: int) -> None:
+        pass
+
+    def sync_folder(self, path: Path) -> None:
+        pass
+
+
+class StoreScene:
+    """A store on a disk with faults, and what it reported."""
+
+    def __init__(self, disk: CrashDisk, operation: Operation) -> None:
+        self.disk = disk
+        self.path = disk.root / "var" / "store"
+        self.quota = QUOTA
+        self.must: set[Digest] = set()
+        """Reported as stored, and not asked to go."""
+        self.pins: set[frozenset[Digest]] = {frozenset()}
+        """What the owner's set may be now: the last one reported, and the one being written."""
+        self.store: DiskStore | None = None
+        self._operation = operation(self)
+
+    @property
+    def running(self) -> DiskStore:
+        assert self.store is not None
+        return self.store
+
+    # --- what operations are made of -----------------------------------------------------------
+
+    async def start(self) -> DiskStore:
+        settings = StoreSettings(path=self.path, max_size=self.quota, min_free=0)
+        self.store = DiskStore(settings, disk=self.disk, metrics=Metrics())
+        try:
+            await self.store.recover()
+        except StoreError:
+            await self.stop()
+            raise
+        return self.store
+
+    async def stop(self) -> None:
+        store, self.store = self.store, None
+        if store is not None:
+            await store.close()
+
+    async def reserve(self, data: bytes, *, pieces: bool = True) -> DiskSpool:
+        return await self.running.reserve(*artifact_of(data, pieces=pieces))
+
+    async def commit(self, spool: DiskSpool, data: bytes) -> None:
+        await spool.commit()
+        self.must.add(digest_of(data))
+
+    async def put(self, data: bytes, *, pieces: bool = True) -> None:
+        """As a flight does: what is suspect is checked, what is missing written, then it is committed."""
+        spool = await self.reserve(data, pieces=pieces)
+        try:
+            if await self.write(spool, data):
+                await self.commit(spool, data)
+        finally:
+            spool.close(keep=True)
+
+    async def write(self, spool: DiskSpool, data: bytes) -> bool:
+        """Put all bytes in their place; False where the disk refuses."""
+        for start in range(0, len(data), PIECE_BYTES):
+            piece = memoryview(data)[start : start + PIECE_BYTES]
+            try:
+                if start // PIECE_BYTES not in spool.suspect or read(spool, start, len(piece)) != piece:
+                    await asyncio.to_thread(spool.write, start, piece)
+            except OSError:
+                return False
+        return True
+
+    async def pin(self, digests: frozenset[Digest]) -> None:
+        before = set(self.pins)
+        self.pins.add(digests)
+        await self.running.pin("me", digests)
+        self.pins -= before - {digests}
+
+    # --- the scene -----------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        await anext(self._operation)
+
+    async def act(self) -> None:
+        with suppress(StoreError):
+            async for _ in self._operation:
+                pytest.fail("an operation has two parts")
+
+    async def go_on(self) -> None:
+        store = self.store or await self.start()
+        for digest, data in BODIES.items():
+            assert content(store, digest) in (None, data), "wrong bytes are served"
+            if content(store, digest) is None and digest in self.must:
+                assert is_set_aside(self.path, digest), "a reported commit is lost"
+        await store.tidy()
+        assert bytes_on_disk(self.path) == store.status().stored_bytes <= self.quota
+        for digest, data in BODIES.items():
+            if content(store, digest) is None:
+                try:
+                    await self.put(data)
+                except NoRoom:
+                    assert self.quota < QUOTA
+        self.must = {digest for digest, data in BODIES.items() if content(store, digest) == data}
+        assert len(self.must) == len(BODIES) or self.quota < QUOTA
+        await self.pin(frozenset({digest_of(ONE)}))
+        await self.stop()
+
+    async def leave(self) -> None:
+        with suppress(PowerCut):
+            await self.stop()
+
+    async def check(self, root: Path, *, same_boot: bool) -> None:
+        path = root / self.path.relative_to(self.disk.root)
+        for _ in range(2):
+            await self._look(path, may_evict=self.quota < QUOTA and not same_boot)
+
+    async def _look(self, path: Path, *, may_evict: bool) -> None:
+        """Where the store was full, what it evicted is back after a power cut, and it must choose again."""
+        settings = StoreSettings(path=path, max_size=self.quota, min_free=0)
+        store = DiskStore(settings, disk=UnsyncedDisk(), metrics=Metrics())
+        await store.recover()
+        try:
+            for digest, data in BODIES.items():
+                assert content(store, digest) in (None, data), "wrong bytes are served"
+                assert await store.pieces_file(digest) in (None, artifact_of(data)[1])
+                if digest in self.must and not may_evict:
+                    assert content(store, digest) == data, "a reported commit is lost"
+            assert names_below(path) <= allowed_names(store), "something is left over"
+            assert bytes_on_disk(path) == store.status().stored_bytes <= self.quota
+            assert store._pins.get("me", frozenset()) in self.pins
+        finally:
+            await store.close()
+        assert not open_below(path), "descriptors are left open"
+
+
+def read(spool: DiskSpool, offset: int, size_bytes: int) -> bytes:
+    buffer = bytearray(size_bytes)
+    return bytes(buffer[: spool.read(offset, memoryview(buffer))])
+
+
+def bytes_on_disk(path: Path) -> int:
+    return sum(e.stat().st_size for name in ("blobs", "spool") for e in (path / name).rglob("*") if e.is_file())
+
+
+def is_set_aside(path: Path, digest: Digest) -> bool:
+    """A disk that can't be read at the start costs what lies there its place, not its bytes."""
+    return any(digest_of(entry.read_bytes()) == digest for entry in (path / "quarantine").rglob(f"*{digest}"))
+
+
+def names_below(path: Path) -> set[str]:
+    """Every file but what was set aside for a person to look at."""
+    names = {str(entry.relative_to(path)) for entry in path.rglob("*") if entry.is_file()}
+    return {name for name in names if not name.startswith("quarantine/")}
+
+
+def allowed_names(store: DiskStore) -> set[str]:
+    layout = store._layout
+    paths = [layout.format, layout.lock, layout.pins_of("me")]
+    for held in store._index:
+        paths.append(layout.blob(held.digest))
+        if held.pieces_bytes:
+            paths.append(layout.blob_pieces(held.digest))
+    for digest in store._index._partials:
+        paths += [layout.spool(digest), layout.spool_pieces(digest)]
+    return {str(path.relative_to(layout.root)) for path in paths}
+
+
+def open_below(path: Path) -> list[str]:
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return [name for name in found if name.startswith(str(path))]
+
+
+# --- the operations ------------------------------------------------------------------------------------
+
+
+Operation = Callable[["StoreScene"], "AsyncIterator[None]"]
+"""One thing that is done to a store: what precedes it, a yield, and the thing itself."""
+
+
+async def first_start(scene: StoreScene) -> AsyncIterator[None]:
+    yield
+    await scene.start()
+
+
+async def later_start(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    await scene.put(ONE)
+    await scene.pin(frozenset({digest_of(ONE)}))
+    await scene.stop()
+    yield
+    await scene.start()
+
+
+async def commit_with_pieces(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    yield
+    await scene.put(ONE)
+
+
+async def commit_without_pieces(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    yield
+    await scene.put(ONE, pieces=False)
+
+
+async def commit_beside_another(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    await scene.put(TWO)
+    yield
+    done = await asyncio.gather(scene.put(ONE), scene.put(THREE), return_exceptions=True)
+    for error in filter(None, done):
+        raise error
+
+
+async def abandon_and_resume(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    yield
+    spool = await scene.reserve(ONE)
+    await scene.write(spool, ONE)
+    spool.close(keep=True)
+    await scene.put(ONE)
+
+
+async def discard(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    yield
+    spool = await scene.reserve(ONE)
+    await scene.write(spool, ONE)
+    spool.close(keep=False)
+    await scene.running.tidy()
+
+
+async def resume_behind_a_restart(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    spool = await scene.reserve(ONE)
+    await scene.write(spool, ONE)
+    spool.close(keep=True)
+    await scene.stop()
+    await scene.start()
+    yield
+    await scene.put(ONE)
+
+
+async def evict_for_room(scene: StoreScene) -> AsyncIterator[None]:
+    scene.quota = len(ONE) + len(THREE) + 10_000
+    await scene.start()
+    await scene.put(ONE)
+    await scene.put(TWO)
+    yield
+    scene.must.discard(digest_of(ONE))
+    await scene.put(THREE)
+
+
+async def use_and_record(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    await scene.put(ONE)
+    yield
+    assert content(scene.running, digest_of(ONE)) == ONE
+    assert await scene.running.pieces_file(digest_of(ONE)) in (None, artifact_of(ONE)[1])
+    await scene.running.tidy()
+
+
+async def pin_and_unpin(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    await scene.put(ONE)
+    yield
+    await scene.pin(frozenset({digest_of(ONE)}))
+    await scene.pin(frozenset({digest_of(TWO)}))
+    await scene.pin(frozenset())
+
+
+async def clean_end(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    await scene.put(ONE)
+    (await scene.reserve(TWO)).close(keep=False)
+    yield
+    await scene.stop()
+
+
+OPERATIONS = (
+    first_start,
+    later_start,
+    commit_with_pieces,
+    commit_without_pieces,
+    commit_beside_another,
+    abandon_and_resume,
+    discard,
+    resume_behind_a_restart,
+    evict_for_room,
+    use_and_record,
+    pin_and_unpin,
+    clean_end,
+)
+
+
+@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name.lower())
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
+async def test_an_operation_keeps_every_promise_wherever_it_is_interrupted(
+    memory_folder: Path, operation: Operation, fault: Fault
+) -> None:
+    await at_every_call(memory_folder, lambda disk: StoreScene(disk, operation), fault)
