@@ -23,7 +23,8 @@ from peers.station import Station, s3_config, to_toml
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from peers.minio import Bucket, MinioServer
+    from peers.minio import MinioServer
+    from peers.s3 import Bucket
 
 MIB = 1024 * 1024
 MB = 1000 * 1000

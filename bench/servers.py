@@ -12,7 +12,7 @@ from peers.processes import Process, clean_environment, free_port, is_listening,
 from peers.station import Station, s3_config
 
 if TYPE_CHECKING:
-    from peers.minio import Bucket
+    from peers.s3 import Bucket
 
 TEMPLATES = Path(__file__).parent
 DIRECT = "direct from MinIO"

@@ -1,6 +1,8 @@
 """What every test may ask for: a clean environment, one MinIO for the session, a fresh bucket for each test.
 
 minio           the session's MinIO server; tests that stop it start one of their own (`minio_alone`)
+versitygw       the session's other S3 server, the Versity gateway
+s3              the server of `bucket`: MinIO, but where a folder or a file says that its tests run on both
 bucket          a new, empty bucket on it
 bucket_settings the `OriginSettings` with which its owner reads and writes it
 minio_alone     a MinIO of the test's own, to be stopped and started at will
@@ -18,8 +20,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from peers.minio import Bucket, MinioServer, running_minio
+from peers.minio import MinioServer, running_minio
 from peers.toxiproxy import Toxiproxy, running_toxiproxy
+from peers.versitygw import VersityServer, running_versitygw
 from waystation.disk import Disk
 from waystation.telemetry.metrics import Metrics
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from peers.s3 import Bucket, S3Server
     from waystation.config import OriginSettings
 
 _DEVELOPERS_OWN = ("AWS_", "WAYSTATION_", "MINIO_", "XDG_")
@@ -51,6 +55,17 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VersityServer]:
+    with running_versitygw(tmp_path_factory.mktemp("versitygw")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(minio: MinioServer) -> S3Server:
+    return minio
+
+
 @pytest.fixture
 def minio_alone(tmp_path: Path) -> Iterator[MinioServer]:
     with running_minio(tmp_path / "minio") as server:
@@ -58,8 +73,8 @@ def minio_alone(tmp_path: Path) -> Iterator[MinioServer]:
 
 
 @pytest.fixture
-def bucket(minio: MinioServer) -> Bucket:
-    return minio.create_bucket(f"bucket-{next(_bucket_numbers)}")
+def bucket(s3: S3Server) -> Bucket:
+    return s3.create_bucket(f"bucket-{next(_bucket_numbers)}")
 
 
 @pytest.fixture

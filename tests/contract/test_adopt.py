@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from peers.minio import Bucket
     from peers.places import Place
+    from peers.s3 import Bucket
     from waystation.model import Span
     from waystation.origin.interface import ObjectInfo, Origin, Reader, Source
 

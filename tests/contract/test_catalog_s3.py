@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from peers.minio import Bucket, MinioServer
+    from peers.minio import MinioServer
+    from peers.s3 import Bucket
     from waystation.telemetry.metrics import Metrics
 
 TARGET = TargetPath("app/app-0.1.0-x86_64")

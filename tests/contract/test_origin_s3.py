@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from peers.minio import Keys, running_minio
+from peers.minio import running_minio
 from peers.processes import free_port
 from peers.relay import Relay
+from peers.s3 import Keys
 from peers.scripted_http import Answer, ScriptedHttp
 from waystation.errors import AlreadyExists, Denied, OriginError, SourceChanged, Unreachable
 from waystation.model import Digest, Span
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from peers.minio import Bucket
+    from peers.s3 import Bucket
     from peers.toxiproxy import Toxiproxy
     from waystation.config import OriginSettings
     from waystation.origin.interface import Source
@@ -360,7 +361,7 @@ def secure_bucket(authority: trustme.CA, tmp_path: Path) -> Any:
     for blob in issued.cert_chain_pems:
         blob.write_to_path(folder / "public.crt", append=True)
     authority.cert_pem.write_to_path(folder / "public.crt", append=True)
-    with running_minio(tmp_path / "minio", certificate=folder) as server:
+    with running_minio(tmp_path / "minio", certificates=folder) as server:
         yield server.create_bucket("secure")
 
 

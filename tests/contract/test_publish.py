@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from peers.minio import Bucket
     from peers.places import Place
+    from peers.s3 import Bucket
     from peers.toxiproxy import Toxiproxy
     from waystation.model import Digest
     from waystation.origin.interface import ObjectInfo, OriginWriter

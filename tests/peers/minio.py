@@ -1,131 +1,54 @@
-"""A real MinIO: its own folder and port, users and policies, and what another S3 client would put into a bucket."""
+"""A real MinIO: the S3 server that Waystation is made for."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import http.client
-import io
-import json
 import secrets
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import urllib3
-from minio import Minio, MinioAdmin
+from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
 
 from peers import provide
-from peers.processes import Process, clean_environment, free_port
-from waystation.config import OriginSettings
+from peers.s3 import REGION, Keys, S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-REGION = "us-east-1"
 
+class MinioServer(S3Server):
+    """With `certificates` (the folder that holds ``public.crt`` and ``private.key``) it speaks https."""
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """An access key and its secret."""
+    def __init__(self, folder: Path, *, certificates: Path | None = None) -> None:
+        self._certificates = certificates or folder / "no-certificates"
+        self._certificates.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder, certificate=certificates / "public.crt" if certificates else None)
 
-    access: str
-    secret: str
+    def _command(self) -> Sequence[str | Path]:
+        options: list[str | Path] = ["--quiet", "--certs-dir", self._certificates, "--address", self.address]
+        return [provide.binary(provide.MINIO), "server", *options, self.data]
 
-    def write(self, file: Path) -> Path:
-        """Write them as the AWS tools' own credentials file."""
-        file.write_text(f"[default]\naws_access_key_id = {self.access}\naws_secret_access_key = {self.secret}\n")
-        file.chmod(0o600)
-        return file
-
-
-class MinioServer:
-    """One server in `folder`; `start` and `stop` as often as wanted, always on the same port with the same data.
-
-    With `certificate` (the folder that holds ``public.crt`` and ``private.key``) it speaks https.
-    """
-
-    def __init__(self, folder: Path, *, certificate: Path | None = None) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.keys = Keys("waystation-root", secrets.token_hex(16))
-        self.secure = certificate is not None
-        self._data = folder / "data"
-        self._data.mkdir(parents=True)
-        certificates = certificate or folder / "no-certificates"
-        certificates.mkdir(exist_ok=True)
-        self._http = urllib3.PoolManager(
-            cert_reqs="CERT_REQUIRED", ca_certs=str(certificates / "public.crt") if certificate else None, retries=False
-        )
-        command: list[str | Path] = [provide.binary(provide.MINIO), "server", "--quiet", "--certs-dir", certificates]
-        self.process = Process(
-            [*command, "--address", self.address, self._data],
-            log=folder / "minio.log",
-            environment=clean_environment(
-                folder,
-                MINIO_ROOT_USER=self.keys.access,
-                MINIO_ROOT_PASSWORD=self.keys.secret,
-                MINIO_BROWSER="off",
-                MINIO_UPDATE="off",
-            ),
-        )
+    def _environment(self) -> Mapping[str, str]:
+        return {
+            "MINIO_ROOT_USER": self.keys.access,
+            "MINIO_ROOT_PASSWORD": self.keys.secret,
+            "MINIO_BROWSER": "off",
+            "MINIO_UPDATE": "off",
+        }
 
     @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def endpoint_url(self) -> str:
-        return f"{'https' if self.secure else 'http'}://{self.address}"
-
-    # --- its life ------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        self.process.start()
-        self.process.wait_ready(self._ready, timeout_s=60)
-
-    def stop(self) -> None:
-        """End it at once, as a crash would; its data stays."""
-        self.process.kill()
-
-    def close(self) -> None:
-        self.stop()
-        self._http.clear()
-
-    def _ready(self) -> bool:
-        try:
-            return bool(self._http.request("GET", f"{self.endpoint_url}/minio/health/cluster", timeout=5).status == 200)
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException):
-            return False
-
-    # --- its content ---------------------------------------------------------------------------
-
-    def client(self, keys: Keys | None = None) -> Minio:
-        """MinIO's own Python client: the other S3 client of the tests."""
-        keys = keys or self.keys
-        return Minio(self.address, keys.access, keys.secret, secure=self.secure, region=REGION, http_client=self._http)
-
-    def create_bucket(self, name: str) -> Bucket:
-        self.client().make_bucket(name)
-        return Bucket(self, name)
-
-    def create_user(self, bucket: str, actions: Sequence[str]) -> Keys:
-        """A user who may do only `actions` (``s3:GetObject`` …) on the bucket and its keys."""
-        resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
-        statement = {"Effect": "Allow", "Action": list(actions), "Resource": resources}
-        return self.create_user_with({"Version": "2012-10-17", "Statement": [statement]})
+    def _health(self) -> str:
+        return "/minio/health/cluster"
 
     def create_user_with(self, policy: Mapping[str, Any]) -> Keys:
-        """A user who may do what a whole policy says."""
         keys = Keys(f"user-{secrets.token_hex(6)}", secrets.token_hex(16))
         admin = MinioAdmin(
             endpoint=self.address,
             credentials=StaticProvider(self.keys.access, self.keys.secret),
             region=REGION,
             secure=self.secure,
-            http_client=self._http,
+            http_client=self.http,
         )
         admin.user_add(keys.access, keys.secret)
         admin.policy_add(keys.access, policy=dict(policy))
@@ -133,77 +56,10 @@ class MinioServer:
         return keys
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """One bucket, as its owner sees it."""
-
-    server: MinioServer
-    name: str
-
-    def settings(self, credentials_file: Path, *, prefix: str = "", **changes: Any) -> OriginSettings:
-        """The origin settings of a reader of this bucket."""
-        values: dict[str, Any] = {
-            "url": f"s3://{self.name}/{prefix}".rstrip("/") if prefix else f"s3://{self.name}",
-            "endpoint_url": self.server.endpoint_url,
-            "region": REGION,
-            "credentials_file": credentials_file,
-        }
-        return OriginSettings(**{**values, **changes})
-
-    def put(
-        self, key: str, body: bytes, *, metadata: Mapping[str, str] | None = None, stored_sha256: bool = False
-    ) -> str:
-        """Put an object as another client would, replacing what is there; returns its ETag with its quotes.
-
-        `stored_sha256`: with the checksum that S3 itself keeps (``x-amz-checksum-sha256``).
-        """
-        headers: dict[str, str | list[str] | tuple[str]] = {**(metadata or {})}
-        if stored_sha256:
-            headers["x-amz-checksum-sha256"] = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        result = self.server.client().put_object(self.name, key, io.BytesIO(body), len(body), metadata=headers)
-        return f'"{result.etag}"'
-
-    def put_vouched(self, key: str, body: bytes) -> str:
-        """Put an object with its ``<key>.sha256`` beside it, as a publisher leaves it; returns its sha256."""
-        digest = hashlib.sha256(body).hexdigest()
-        self.put(key, body)
-        self.put(f"{key}.sha256", f"{digest}  {key.rpartition('/')[2]}\n".encode())
-        return digest
-
-    def get(self, key: str) -> bytes:
-        response = self.server.client().get_object(self.name, key)
-        try:
-            return bytes(response.read())
-        finally:
-            response.close()
-            response.release_conn()
-
-    def remove(self, key: str) -> None:
-        self.server.client().remove_object(self.name, key)
-
-    def keys(self) -> list[str]:
-        return [str(found.object_name) for found in self.server.client().list_objects(self.name, recursive=True)]
-
-    def unfinished_uploads(self, key: str) -> int:
-        """How many multipart uploads of the key were begun and neither completed nor aborted."""
-        return len(self.server.client()._list_multipart_uploads(self.name, prefix=key).uploads)
-
-    def make_public(self) -> None:
-        """Let anyone read its objects: go-getter can then fetch straight from it."""
-        statement = {
-            "Effect": "Allow",
-            "Principal": {"AWS": ["*"]},
-            "Action": ["s3:GetObject"],
-            "Resource": [f"arn:aws:s3:::{self.name}/*"],
-        }
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-        self.server.client().set_bucket_policy(self.name, policy)
-
-
 @contextmanager
-def running_minio(folder: Path, *, certificate: Path | None = None) -> Iterator[MinioServer]:
+def running_minio(folder: Path, *, certificates: Path | None = None) -> Iterator[MinioServer]:
     """A started server, killed at the end."""
-    server = MinioServer(folder, certificate=certificate)
+    server = MinioServer(folder, certificates=certificates)
     try:
         server.start()
         yield server

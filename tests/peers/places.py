@@ -10,7 +10,7 @@ from waystation.config import OriginSettings, Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from peers.minio import Bucket
+    from peers.s3 import Bucket
 
 
 class Place(Protocol):

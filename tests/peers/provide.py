@@ -42,7 +42,8 @@ class Pin:
 MINIO = Pin("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c")
 GO_GETTER = Pin("go-getter", "github.com/hashicorp/go-getter/cmd/go-getter", "v1.8.10")
 TOXIPROXY = Pin("toxiproxy-server", "github.com/Shopify/toxiproxy/v2/cmd/server", "v2.5.0")
-PINS = (MINIO, GO_GETTER, TOXIPROXY)
+VERSITYGW = Pin("versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0")
+PINS = (MINIO, GO_GETTER, TOXIPROXY, VERSITYGW)
 
 
 def binary(pin: Pin) -> Path:

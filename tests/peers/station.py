@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from peers.minio import Bucket, Keys
+    from peers.s3 import Bucket, Keys
 
 Config = dict[str, dict[str, Any]]
 

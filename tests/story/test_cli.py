@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from peers.minio import Bucket
+    from peers.s3 import Bucket
     from peers.station import Station
     from peers.toxiproxy import Toxiproxy
 

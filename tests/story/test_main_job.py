@@ -1,4 +1,4 @@
-"""The main job on real input: published, verified, cached and mirrored; fetched by real go-getter from real MinIO."""
+"""The main job on real input: published, verified, cached, mirrored, fetched by real go-getter; on real S3 servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from peers.minio import Bucket, MinioServer
+    from peers.minio import MinioServer
+    from peers.s3 import Bucket, S3Server
 
 MB = 1000 * 1000
 MIB = 1024 * 1024
@@ -75,17 +76,23 @@ def random_file(path: Path, size_bytes: int, seed: int = 1) -> Path:
     return path
 
 
+@pytest.fixture(scope="session", params=["minio", "versitygw"])
+def s3(request: pytest.FixtureRequest) -> S3Server:
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
+
+
 @pytest.fixture(scope="module")
-def big(minio: MinioServer, tmp_path_factory: pytest.TempPathFactory) -> Published:
+def big(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """A bundle of 300 MB, published once for all tests of this file."""
     folder = tmp_path_factory.mktemp("big")
-    bucket = minio.create_bucket("big-bundles")
+    bucket = s3.create_bucket("big-bundles")
     return publish(bucket, folder, random_file(folder / "bundle", 300 * MB))
 
 
 @pytest.fixture
-def relay(minio: MinioServer) -> Iterator[Relay]:
-    with Relay(minio.port) as relay:
+def relay(s3: S3Server) -> Iterator[Relay]:
+    with Relay(s3.port) as relay:
         yield relay
 
 
@@ -318,10 +325,10 @@ def test_a_download_that_outlasts_the_drain_is_cut_off_not_completed_wrongly(
 
 
 def test_a_reader_without_list_bucket_gets_503_origin_denied_with_advice_never_404(
-    bucket: Bucket, minio: MinioServer, tmp_path: Path
+    bucket: Bucket, tmp_path: Path
 ) -> None:
     digest = bucket.put_vouched("app-1", b"some bytes")
-    keys = minio.create_user(bucket.name, ["s3:GetObject"])
+    keys = bucket.server.create_user(bucket.name, ["s3:GetObject"])
     with running_station(tmp_path / "station", s3_config(bucket, tmp_path, keys=keys), ready=False) as station:
         wait_until(lambda: bool(station.log_lines("origin_not_usable")), "the origin has been asked")
         assert station.get("/readyz").code == 503, "an answer that denies is of no use"

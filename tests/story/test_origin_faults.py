@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from peers.minio import Bucket, MinioServer
+    from peers.minio import MinioServer
+    from peers.s3 import Bucket
     from peers.toxiproxy import Toxiproxy
 
 MIB = 1024 * 1024

@@ -17,7 +17,8 @@ from peers.relay import Relay
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from peers.minio import Bucket, MinioServer
+    from peers.minio import MinioServer
+    from peers.s3 import Bucket
     from peers.toxiproxy import Toxiproxy
 
 

@@ -19,7 +19,7 @@ from waystation.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from peers.minio import Bucket
+    from peers.s3 import Bucket
 
 PAGE = Path(__file__).parents[2] / "docs/publishing.md"
 IN_PARTS_BYTES = 65 * 1024 * 1024
