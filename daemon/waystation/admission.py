@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from waystation.catalog.interface import Catalog
+    from waystation.catalog.sighting import Sighting
     from waystation.model import Artifact
 
 _DEADLINE_S = 2.0
@@ -77,6 +78,20 @@ class Admission:
                 if artifact.digest == digest:
                     return artifact
         raise refusal
+
+    async def look(self, name: str) -> tuple[Sighting, ...]:
+        """Say what `admit` would meet now, changing nothing: the name, and behind it the spelling that answers for it.
+
+        Raises:
+            BadTarget: no target can be named so.
+        """
+        target = parse_target(name)
+        own = await self._catalog.look(target)
+        alias = kernel_arch_spelling(target)
+        if alias is None or not isinstance(own.refusal, UnknownTarget | OriginError):
+            return (own,)
+        other = await self._catalog.look(alias)
+        return (own,) if isinstance(other.refusal, UnknownTarget) else (own, other)
 
     async def _admit_either(self, target: TargetPath, alias: TargetPath, *, fresh: bool) -> Artifact:
         was_absent = target in self._absent_until

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from asked import AskedOrigin
 from waystation.catalog.plain import PlainCatalog
+from waystation.catalog.vouching import VouchedBy
 from waystation.config import CatalogSettings
 from waystation.disk import Disk
 from waystation.errors import (
@@ -757,3 +758,77 @@ async def test_closing_ends_a_question_that_is_still_out(bench: Bench, place: Pl
         await catalog.close()
     await asyncio.wait({resolving}, timeout=5)
     assert resolving.cancelled()
+
+
+# --- looking without touching --------------------------------------------------------------------
+
+
+async def test_looking_says_what_resolving_would_and_remembers_nothing(bench: Bench, place: Place) -> None:
+    publish(place, BODY)
+    catalog = await bench.open()
+    seen = await catalog.look(TARGET)
+    assert (seen.before, seen.refusal) == (None, None)
+    assert catalog.recall(TARGET) is None
+    assert seen.now is not None
+    assert seen.now.artifact == await catalog.resolve(TARGET)
+    assert seen.now.vouched_by is VouchedBy.BOTH
+
+
+async def test_looking_at_what_is_fresh_asks_nobody_and_says_for_how_long(bench: Bench, place: Place) -> None:
+    publish(place, BODY)
+    catalog = await bench.open()
+    await catalog.resolve(TARGET)
+    asked = bench.origin.total()
+    bench.now += 10
+    seen = await catalog.look(TARGET)
+    assert (seen.fresh_for_s, seen.now, bench.origin.total()) == (20, catalog.recall(TARGET), asked)
+
+
+@pytest.mark.parametrize("trouble", [AWAY, DENIED])
+async def test_looking_while_the_origin_gives_no_answer_says_that_what_is_known_holds(
+    bench: Bench, place: Place, trouble: OriginError
+) -> None:
+    publish(place, BODY)
+    catalog = await bench.open()
+    await catalog.resolve(TARGET)
+    bench.later()
+    bench.origin.fault = trouble
+    seen = await catalog.look(TARGET)
+    assert (seen.now, seen.not_refreshed, seen.refusal) == (catalog.recall(TARGET), trouble, None)
+    assert (await catalog.look(TargetPath("app/never-seen"))).refusal is trouble
+
+
+async def test_looking_at_what_is_known_does_not_wait_long_for_a_silent_origin(bench: Bench, place: Place) -> None:
+    publish(place, BODY)
+    catalog = await bench.open(deadline_s=0.1)
+    await catalog.resolve(TARGET)
+    bench.later()
+    bench.origin.hush()
+    seen = await catalog.look(TARGET)
+    assert isinstance(seen.not_refreshed, Unreachable)
+    assert seen.now == catalog.recall(TARGET)
+
+
+async def test_looking_at_what_changed_or_went_away_leaves_what_was_known(bench: Bench, place: Place) -> None:
+    publish(place, BODY)
+    catalog = await bench.open()
+    await catalog.resolve(TARGET)
+    known = catalog.recall(TARGET)
+    bench.later()
+    publish(place, OTHER_BODY)
+    assert isinstance((await catalog.look(TARGET)).refusal, TargetChanged)
+    place.remove(TARGET)
+    seen = await catalog.look(TARGET)
+    assert (type(seen.refusal), seen.before, catalog.recall(TARGET)) == (UnknownTarget, known, known)
+
+
+async def test_looking_at_what_would_be_pinned_reads_nothing_of_it(bench: Bench, place: Place) -> None:
+    place.put(TARGET, BODY)
+    catalog = await bench.open(missing_checksum="pin-first")
+    seen = await catalog.look(TARGET)
+    assert (seen.unread_bytes, seen.now, seen.refusal) == (len(BODY), None, None)
+    assert bench.origin.asked[f"source {TARGET}"] == 0
+    await catalog.resolve(TARGET)
+    bench.later()
+    assert (again := (await catalog.look(TARGET)).now) is not None
+    assert again.vouched_by is VouchedBy.READING

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from waystation.catalog.memory import Memory
 from waystation.catalog.remembered import Remembered
+from waystation.catalog.vouching import VouchedBy
 from waystation.disk import Disk
 from waystation.errors import StoreUnusable
 from waystation.model import Artifact, Digest, TargetPath
@@ -27,7 +28,9 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 def seen(name: str, digest: str = "1", etag: str = "a") -> Remembered:
     target = TargetPath(name)
-    return Remembered(Artifact(target, Digest(digest * 64), 5, NOW, target, etag, None), seen=100.0)
+    return Remembered(
+        Artifact(target, Digest(digest * 64), 5, NOW, target, etag, None), seen=100.0, vouched_by=VouchedBy.CHECKSUM
+    )
 
 
 async def recalled(file: Path) -> dict[str, Remembered]:

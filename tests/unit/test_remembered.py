@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waystation.catalog.remembered import Claim, Remembered, from_record, remember, to_record
-from waystation.catalog.vouching import Voucher
+from waystation.catalog.vouching import VouchedBy, Voucher
 from waystation.errors import BadTarget
 from waystation.model import Artifact, Digest, TargetPath
 from waystation.origin.interface import ObjectInfo
@@ -29,27 +29,29 @@ def found(etag: str, size_bytes: int = 5) -> ObjectInfo:
 
 
 def first_sight() -> Remembered:
-    return remember(None, TARGET, found("a"), Voucher(ONE, None), pinned=False, now=100.0)
+    return remember(None, TARGET, found("a"), Voucher(ONE, None, VouchedBy.PIECES), now=100.0)
 
 
 def test_the_first_digest_seen_is_remembered_with_its_revision() -> None:
     artifact = Artifact(TARGET, ONE, 5, MODIFIED, TARGET, "a", None)
-    assert first_sight() == Remembered(artifact, seen=100.0)
+    assert first_sight() == Remembered(artifact, seen=100.0, vouched_by=VouchedBy.PIECES)
 
 
 def test_the_same_digest_in_a_new_revision_goes_on_with_that_revision() -> None:
-    again = remember(first_sight(), TARGET, found("b", 6), Voucher(ONE, TREE), pinned=True, now=200.0)
-    assert again == Remembered(Artifact(TARGET, ONE, 6, MODIFIED, TARGET, "b", TREE), seen=100.0, pinned=True)
+    again = remember(first_sight(), TARGET, found("b", 6), Voucher(ONE, TREE, VouchedBy.READING), now=200.0)
+    artifact = Artifact(TARGET, ONE, 6, MODIFIED, TARGET, "b", TREE)
+    assert again == Remembered(artifact, seen=100.0, vouched_by=VouchedBy.READING)
+    assert again.pinned
 
 
 def test_another_digest_leaves_what_was_known_and_marks_it_changed() -> None:
-    changed = remember(first_sight(), TARGET, found("b"), Voucher(OTHER, TREE), pinned=False, now=200.0)
+    changed = remember(first_sight(), TARGET, found("b"), Voucher(OTHER, TREE, VouchedBy.PIECES), now=200.0)
     assert changed == replace(first_sight(), changed_to=Claim(OTHER, "b"))
 
 
 def test_a_change_that_is_taken_back_is_no_change_any_more() -> None:
-    changed = remember(first_sight(), TARGET, found("b"), Voucher(OTHER, None), pinned=False, now=200.0)
-    restored = remember(changed, TARGET, found("c"), Voucher(ONE, None), pinned=False, now=300.0)
+    changed = remember(first_sight(), TARGET, found("b"), Voucher(OTHER, None, VouchedBy.PIECES), now=200.0)
+    restored = remember(changed, TARGET, found("c"), Voucher(ONE, None, VouchedBy.PIECES), now=300.0)
     assert restored.changed_to is None
     assert restored.artifact.etag == "c"
 
@@ -57,7 +59,7 @@ def test_a_change_that_is_taken_back_is_no_change_any_more() -> None:
 @pytest.mark.parametrize("digest", [ONE, OTHER])
 def test_a_target_that_is_back_is_not_withdrawn(digest: Digest) -> None:
     withdrawn = replace(first_sight(), withdrawn=True)
-    assert not remember(withdrawn, TARGET, found("b"), Voucher(digest, None), pinned=False, now=200.0).withdrawn
+    assert not remember(withdrawn, TARGET, found("b"), Voucher(digest, None, VouchedBy.PIECES), now=200.0).withdrawn
 
 
 digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))
@@ -76,7 +78,7 @@ remembered = st.builds(
     Remembered,
     artifact=artifacts,
     seen=st.floats(0, 2e9),
-    pinned=st.booleans(),
+    vouched_by=st.sampled_from(VouchedBy),
     withdrawn=st.booleans(),
     changed_to=st.none() | st.builds(Claim, digests, st.text(max_size=20)),
 )
@@ -103,6 +105,7 @@ def test_what_is_written_as_one_line_is_read_again(one: Remembered) -> None:
         {"etag": 7},
         {"pieces": {"root": "00", "piece_length": 16384}},
         {"seen": "now"},
+        {"vouched_by": "hearsay"},
         {"changed_to": {"digest": "x", "etag": "y"}},
     ],
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from waystation.catalog.vouching import Voucher, vouch
+from waystation.catalog.vouching import VouchedBy, Voucher, vouch
 from waystation.errors import Inconsistent, MalformedChecksum
 from waystation.model import Digest, TargetPath
 from waystation.origin.interface import ObjectInfo
@@ -35,20 +36,26 @@ def test_nothing_vouches_for_a_bare_object() -> None:
 
 
 def test_the_origins_record_vouches_where_nothing_lies_beside_the_object() -> None:
-    assert vouch(TARGET, found(ONE), pieces_file=None, checksum_file=None) == Voucher(ONE, None)
+    metadata, checksum = replace(found(ONE), sha256_from="metadata"), replace(found(ONE), sha256_from="checksum")
+    by_metadata = Voucher(ONE, None, VouchedBy.METADATA)
+    assert vouch(TARGET, metadata, pieces_file=None, checksum_file=None) == by_metadata
+    by_checksum = Voucher(ONE, None, VouchedBy.STORED_CHECKSUM)
+    assert vouch(TARGET, checksum, pieces_file=None, checksum_file=None) == by_checksum
 
 
 def test_a_checksum_file_weighs_more_than_the_origins_record() -> None:
-    assert vouch(TARGET, found(OTHER), pieces_file=None, checksum_file=sums_of(ONE)) == Voucher(ONE, None)
+    said = vouch(TARGET, found(OTHER), pieces_file=None, checksum_file=sums_of(ONE))
+    assert said == Voucher(ONE, None, VouchedBy.CHECKSUM)
 
 
 def test_a_piece_file_vouches_alone_and_weighs_more_than_the_origins_record() -> None:
-    assert vouch(TARGET, found(OTHER), pieces_file=pieces_of(ONE), checksum_file=None) == Voucher(ONE, TREE)
+    said = vouch(TARGET, found(OTHER), pieces_file=pieces_of(ONE), checksum_file=None)
+    assert said == Voucher(ONE, TREE, VouchedBy.PIECES)
 
 
 def test_both_files_vouch_together_where_they_agree() -> None:
     both = vouch(TARGET, found(), pieces_file=pieces_of(ONE), checksum_file=sums_of(ONE))
-    assert both == Voucher(ONE, TREE)
+    assert both == Voucher(ONE, TREE, VouchedBy.BOTH)
 
 
 def test_files_that_disagree_vouch_for_nothing() -> None:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from waystation.catalog.remembered import Remembered
+    from waystation.catalog.sighting import Sighting
     from waystation.model import Artifact, Digest, TargetPath
     from waystation.status import CatalogStatus
 
@@ -25,6 +26,10 @@ class Catalog(Protocol):
             TargetChanged: another digest than the one once seen.
             OriginError: the origin gave no answer, and nothing is remembered.
         """
+        ...
+
+    async def look(self, name: TargetPath) -> Sighting:
+        """Say what `resolve` would answer now, and why; remember nothing, and read no object whole for it."""
         ...
 
     def list(self, pattern: str) -> AsyncIterator[TargetPath]:

@@ -17,7 +17,8 @@ from waystation.catalog.listing import literal_prefix, targets_among
 from waystation.catalog.lookups import Lookups
 from waystation.catalog.memory import Memory
 from waystation.catalog.remembered import remember
-from waystation.catalog.vouching import Voucher, vouch
+from waystation.catalog.sighting import Sighting
+from waystation.catalog.vouching import VouchedBy, Voucher, vouch
 from waystation.errors import (
     CatalogError,
     Inconsistent,
@@ -82,6 +83,7 @@ class PlainCatalog:
         self._wall = wall
         self._monotonic = monotonic
         self._pins_first = settings.missing_checksum == "pin-first"
+        self._deadline_s = deadline_s
         self._lookups = Lookups(self._look_up, deadline_s=deadline_s)
         self._readings = asyncio.Semaphore(_READINGS_AT_ONCE)
         self._fresh_until: dict[TargetPath, float] = {}
@@ -136,6 +138,25 @@ class PlainCatalog:
     def status(self) -> CatalogStatus:
         return CatalogStatus(self._settings.mode, len(self._memory), self._last_refresh)
 
+    async def look(self, name: TargetPath) -> Sighting:
+        known = self._memory.get(name)
+        standing = known if known and self._stands(known) else None
+        fresh_for_s = self._fresh_until.get(name, float("-inf")) - self._monotonic()
+        if standing and fresh_for_s > 0:
+            return _sighting(name, known, standing, fresh_for_s=fresh_for_s)
+        try:
+            async with asyncio.timeout(self._deadline_s if standing else None):
+                said = await self._ask_twice(name, known, None)
+        except _Unread as unread:
+            return Sighting(name, known, unread_bytes=unread.size_bytes)
+        except TimeoutError:
+            return _unseen(
+                name, known, standing, Unreachable(f"the origin gave no answer within {self._deadline_s:g} s")
+            )
+        except (OriginError, CatalogError) as error:
+            return _unseen(name, known, standing, error)
+        return _sighting(name, known, said)
+
     # --- one lookup ----------------------------------------------------------------------------
 
     async def _look_up(self, name: TargetPath, lookup: Lookup) -> Remembered:
@@ -171,7 +192,7 @@ class PlainCatalog:
         self._fresh_until[name] = self._monotonic() + self._settings.refresh
         return now_known
 
-    async def _ask_twice(self, name: TargetPath, known: Remembered | None, lookup: Lookup) -> Remembered:
+    async def _ask_twice(self, name: TargetPath, known: Remembered | None, lookup: Lookup | None) -> Remembered:
         """Ask once more where the object was replaced meanwhile, or some requests were not even sent.
 
         A circuit that is half open lets one request pass: once that is answered, the others may follow.
@@ -185,7 +206,7 @@ class PlainCatalog:
                 raise
             return await self._ask(name, known, lookup)
 
-    async def _ask(self, name: TargetPath, known: Remembered | None, lookup: Lookup) -> Remembered:
+    async def _ask(self, name: TargetPath, known: Remembered | None, lookup: Lookup | None) -> Remembered:
         found = None
         if known and self._stands(known) and not known.changed_to and known.artifact.pieces:
             # The usual refresh is one HEAD. What is known without pieces is asked for in full:
@@ -195,10 +216,10 @@ class PlainCatalog:
                 return known
         found, pieces_file, checksum_file = await self._read(name, found)
         voucher = vouch(name, found, pieces_file=pieces_file, checksum_file=checksum_file)
-        pinned = voucher is None
         if voucher is None:
-            voucher = Voucher(await self._digest_by_reading(found, known, lookup), None)
-        return remember(known, name, found, voucher, pinned=pinned, now=self._wall())
+            digest = await self._digest_by_reading(found, known, lookup)
+            voucher = Voucher(digest, None, VouchedBy.READING)
+        return remember(known, name, found, voucher, now=self._wall())
 
     async def _read(self, name: TargetPath, found: ObjectInfo | None) -> tuple[ObjectInfo, bytes | None, bytes | None]:
         """Read what lies beside the object, and unless it was found already the object's own state, in one round."""
@@ -230,13 +251,15 @@ class PlainCatalog:
             raise MalformedChecksum(f"{key} has more than {limit_bytes} bytes") from error
         return body
 
-    async def _digest_by_reading(self, found: ObjectInfo, known: Remembered | None, lookup: Lookup) -> Digest:
+    async def _digest_by_reading(self, found: ObjectInfo, known: Remembered | None, lookup: Lookup | None) -> Digest:
         if not self._pins_first:
             raise NoChecksum(f"nothing vouches for '{found.key}': no .pieces, no .sha256, no checksum on record")
         if known and known.artifact.etag == found.etag:
             return known.artifact.digest
         if known and known.changed_to and known.changed_to.etag == found.etag:
             return known.changed_to.digest
+        if lookup is None:
+            raise _Unread(found.size_bytes)
         lookup.unhurried = True
         async with self._readings:
             return await digest_of(
@@ -266,6 +289,37 @@ class PlainCatalog:
         if isinstance(error, Inconsistent | MalformedChecksum | TargetChanged):
             self._metrics.verification_failures.labels("catalog").inc()
         log.warning("target_refused", target=name, reason=error.reason, detail=str(error), advice=error.advice)
+
+
+class _Unread(Exception):
+    """Only reading the whole object would tell, and nobody asked for that."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.size_bytes = size_bytes
+
+
+def _sighting(
+    name: TargetPath,
+    before: Remembered | None,
+    now: Remembered,
+    *,
+    fresh_for_s: float | None = None,
+    not_refreshed: OriginError | None = None,
+) -> Sighting:
+    refusal = _change(now) if now.changed_to else None
+    return Sighting(name, before, None if refusal else now, fresh_for_s, not_refreshed, refusal)
+
+
+def _unseen(
+    name: TargetPath, before: Remembered | None, standing: Remembered | None, error: OriginError | CatalogError
+) -> Sighting:
+    """What holds where asking ended with an error, as `resolve` does it."""
+    if isinstance(error, Missing):
+        return Sighting(name, before, refusal=UnknownTarget(f"the origin has no '{name}'"))
+    if standing and isinstance(error, OriginError):
+        return _sighting(name, before, standing, not_refreshed=error)
+    return Sighting(name, before, refusal=error)
 
 
 def _released(known: Remembered) -> Artifact:

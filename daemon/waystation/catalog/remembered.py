@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from waystation.catalog.vouching import VouchedBy
 from waystation.model import Artifact, Digest, parse_digest, parse_target
 from waystation.pieces import PieceTree
 
@@ -31,16 +32,20 @@ class Remembered:
     artifact: Artifact
     seen: float
     """When its digest was first seen, in seconds since the epoch."""
-    pinned: bool = False
-    """Nothing but our own reading vouches for it (``missing_checksum = "pin-first"``)."""
+    vouched_by: VouchedBy
     withdrawn: bool = False
     """The origin said for certain that it is gone."""
     changed_to: Claim | None = None
     """What the origin now says instead; refused until it takes that back, or the name is forgotten."""
 
+    @property
+    def pinned(self) -> bool:
+        """Whether nothing but our own reading vouches for it."""
+        return self.vouched_by is VouchedBy.READING
+
 
 def remember(
-    known: Remembered | None, target: TargetPath, found: ObjectInfo, voucher: Voucher, *, pinned: bool, now: float
+    known: Remembered | None, target: TargetPath, found: ObjectInfo, voucher: Voucher, *, now: float
 ) -> Remembered:
     """Take in what the origin says of a target: its first digest, the same one again, or a change."""
     if known is not None and known.artifact.digest != voucher.digest:
@@ -54,7 +59,7 @@ def remember(
         etag=found.etag,
         pieces=voucher.pieces,
     )
-    return Remembered(artifact, seen=now if known is None else known.seen, pinned=pinned)
+    return Remembered(artifact, seen=now if known is None else known.seen, vouched_by=voucher.by)
 
 
 def to_record(remembered: Remembered) -> str:
@@ -70,7 +75,7 @@ def to_record(remembered: Remembered) -> str:
             "etag": artifact.etag,
             "pieces": {"root": tree.root.hex(), "piece_length": tree.piece_length} if tree else None,
             "seen": remembered.seen,
-            "pinned": remembered.pinned,
+            "vouched_by": remembered.vouched_by,
             "withdrawn": remembered.withdrawn,
             "changed_to": {"digest": claim.digest, "etag": claim.etag} if claim else None,
         },
@@ -102,7 +107,7 @@ def from_record(record: dict[str, Any]) -> Remembered:
             pieces=PieceTree(bytes.fromhex(tree["root"]), tree["piece_length"]) if tree else None,
         ),
         seen=float(seen),
-        pinned=record["pinned"] is True,
+        vouched_by=VouchedBy(record["vouched_by"]),
         withdrawn=record["withdrawn"] is True,
         changed_to=Claim(parse_digest(claim["digest"]), _text(claim["etag"])) if claim else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from waystation.catalog.checksums import parse_checksum
@@ -16,12 +17,25 @@ if TYPE_CHECKING:
     from waystation.pieces import PieceTree
 
 
+class VouchedBy(StrEnum):
+    """Who says what a key's bytes must be."""
+
+    PIECES = ".pieces"
+    CHECKSUM = ".sha256"
+    BOTH = ".pieces and .sha256"
+    METADATA = "x-amz-meta-sha256"
+    STORED_CHECKSUM = "the checksum that S3 has stored"
+    READING = "our own reading of it"
+    """Nobody else did (``missing_checksum = "pin-first"``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Voucher:
     """What a key's bytes are said to be."""
 
     digest: Digest
     pieces: PieceTree | None
+    by: VouchedBy
 
 
 def vouch(
@@ -36,8 +50,10 @@ def vouch(
     """
     stated = parse_checksum(checksum_file, target) if checksum_file is not None else None
     if pieces_file is None:
-        digest = stated or found.sha256
-        return Voucher(digest, None) if digest else None
+        if stated:
+            return Voucher(stated, None, VouchedBy.CHECKSUM)
+        by = VouchedBy.METADATA if found.sha256_from == "metadata" else VouchedBy.STORED_CHECKSUM
+        return Voucher(found.sha256, None, by) if found.sha256 else None
     try:
         line = parse_pieces_line(pieces_file)
         digest = parse_digest(line.sha256)
@@ -47,4 +63,4 @@ def vouch(
         raise Inconsistent(f"{target}.pieces says sha256 {digest}, {target}.sha256 says {stated}")
     if line.size_bytes != found.size_bytes:
         raise Inconsistent(f"{target}.pieces says {line.size_bytes} bytes, the object has {found.size_bytes}")
-    return Voucher(digest, line.tree)
+    return Voucher(digest, line.tree, VouchedBy.BOTH if stated else VouchedBy.PIECES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -28,6 +28,8 @@ class ObjectInfo:
     stored SHA-256 checksum of type FULL_OBJECT."""
     served_at: datetime | None
     """The origin's clock when it answered."""
+    sha256_from: Literal["metadata", "checksum"] | None = None
+    """Which of the two `sha256` is."""
 
 
 class Reader(Protocol):

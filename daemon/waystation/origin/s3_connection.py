@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -133,13 +133,15 @@ class S3Connection:
     @staticmethod
     def describe(key: str, response: Mapping[str, Any]) -> ObjectInfo:
         """Read the answer to a HEAD or GET of one object."""
+        sha256, sha256_from = _recorded_sha256(response)
         return ObjectInfo(
             key=key,
             size_bytes=int(response["ContentLength"]),
             etag=str(response["ETag"]),
             modified=response["LastModified"].astimezone(UTC),
-            sha256=_recorded_sha256(response),
+            sha256=sha256,
             served_at=_served_at(response),
+            sha256_from=sha256_from,
         )
 
     async def _check_bucket(self) -> None:
@@ -210,21 +212,26 @@ def split_url(url: str) -> tuple[str, str]:
     return bucket, f"{prefix}/" if prefix else ""
 
 
-def _recorded_sha256(response: Mapping[str, Any]) -> Digest | None:
+def _recorded_sha256(
+    response: Mapping[str, Any],
+) -> tuple[Digest, Literal["metadata", "checksum"]] | tuple[None, None]:
     """What S3 has on record for the whole object: the publisher's own word, else a checksum that is not composite."""
     stated = response.get("Metadata", {}).get("sha256")
     if stated:
         try:
-            return parse_digest(stated)
+            return parse_digest(stated), "metadata"
         except ValueError:
-            return None
+            return None, None
     checksum = response.get("ChecksumSHA256", "")
     if not checksum or response.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
-        return None
+        return None, None
     try:
-        return parse_digest(base64.b64decode(checksum, validate=True).hex())
+        return parse_digest(base64.b64decode(checksum, validate=True).hex()), "checksum"
     except (ValueError, binascii.Error):
-        return None  # also a composite one of a server that gives no type: it ends with "-" and the number of parts
+        return (
+            None,
+            None,
+        )  # also a composite one of a server that gives no type: it ends with "-" and the number of parts
 
 
 def _served_at(response: Mapping[str, Any]) -> datetime | None:
