@@ -18,12 +18,14 @@ class DiskSpool:
         file: SpoolFile,
         *,
         suspect: frozenset[int],
+        stored: bool = False,
         seal: Callable[[], Awaitable[None]],
         keep: Callable[[], None],
         discard: Callable[[], None],
     ) -> None:
         self.fd = file.fd
         self.suspect = suspect
+        self.stored = stored
         self.window: int | None = None
         self._file = file
         self._seal = seal

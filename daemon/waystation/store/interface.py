@@ -46,6 +46,8 @@ class Spool(Protocol):
     """Always readable by sendfile, at the artifact's own offsets."""
     suspect: frozenset[int]
     """Pieces that may lie here since before a restart: to be checked before use."""
+    stored: bool
+    """These bytes were a blob that nobody has doubted yet: what is bad among the suspect pieces has rotted."""
     window: int | None
     """How many pieces it can hold ahead of the slowest rider; None: all of them."""
 

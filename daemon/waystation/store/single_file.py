@@ -93,6 +93,7 @@ class FileSpool:
     def __init__(self, file: SpoolFile, temporary: Path, path: Path, disk: Disk) -> None:
         self.fd = file.fd
         self.suspect: frozenset[int] = frozenset()
+        self.stored = False
         self.window: int | None = None
         self._file = file
         self._temporary = temporary

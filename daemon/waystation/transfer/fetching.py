@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING
 
 from waystation.errors import NoRoom, OriginError, StoreError, StoreUnusable
 from waystation.transfer.plan import Recheck
-from waystation.transfer.workers import RangeJob, RecheckJob
+from waystation.transfer.workers import PieceChecks, RangeJob, RecheckJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from waystation.model import Artifact
     from waystation.origin.interface import Source
+    from waystation.pieces import PieceLayer
     from waystation.store.interface import Spool
     from waystation.telemetry.metrics import Metrics
+    from waystation.transfer.on_demand import SourceOnDemand
     from waystation.transfer.plan import Ask, Plan, RiderId
     from waystation.transfer.precedence import Ticket
     from waystation.transfer.waiting import Waiting
-    from waystation.transfer.workers import Landing, PieceChecks, WholeHash, Workers
+    from waystation.transfer.workers import Landing, WholeHash, Workers
 
 HASH_STEP_BYTES = 16 * 1024 * 1024
 FIRST_PAUSE_S = 0.1
@@ -33,21 +36,24 @@ class Fetching:
 
     def __init__(
         self,
+        artifact: Artifact,
         plan: Plan,
-        source: Source,
+        source: SourceOnDemand,
         spool: Spool,
-        checks: PieceChecks,
-        waiting: Waiting,
         *,
+        layer: PieceLayer | None,
+        waiting: Waiting,
         ticket: Ticket,
         workers: Workers,
         metrics: Metrics,
         monotonic: Callable[[], float],
     ) -> None:
+        self._size_bytes = artifact.size_bytes
         self._plan = plan
         self._source = source
         self._spool = spool
-        self._checks = checks
+        self._checks = PieceChecks(artifact, layer, metrics, where="origin")
+        self._rechecks = PieceChecks(artifact, layer, metrics, where="store")
         self._waiting = waiting
         self._ticket = ticket
         self._workers = workers
@@ -69,6 +75,9 @@ class Fetching:
         """Start what the plan says, as tasks of `group`, until every piece is held.
 
         The group ends with an error where the flight has to.
+
+        Raises:
+            OriginError: there is something to ask for, and no way to ask.
         """
         plan = self._plan
         while not plan.complete:
@@ -79,21 +88,24 @@ class Fetching:
                 self._ticket.hold_back(self._wake)
             else:
                 while job := plan.next():
-                    group.create_task(self._recheck(job) if isinstance(job, Recheck) else self._ask(job))
+                    if isinstance(job, Recheck):
+                        group.create_task(self._recheck(job))
+                    else:
+                        group.create_task(self._ask(job, await self._source.open()))
                 plan.make_way()
             self._ticket.asks(anything=plan.asks)
             await self._wake.wait()
         self._ticket.asks(anything=False)
 
-    async def hash(self, whole: WholeHash, size_bytes: int) -> None:
+    async def hash(self, whole: WholeHash) -> None:
         """Follow the watermark to the end.
 
         Raises:
             StoreError: the spool can't be read back.
         """
         plan = self._plan
-        while whole.hashed_bytes < size_bytes:
-            ready = min(plan.watermark * plan.unit_bytes, size_bytes)
+        while whole.hashed_bytes < self._size_bytes:
+            ready = min(plan.watermark * plan.unit_bytes, self._size_bytes)
             if ready == whole.hashed_bytes:
                 await self._waiting.until(ready)
                 continue
@@ -104,7 +116,7 @@ class Fetching:
             except OSError as error:
                 raise _disk_refused(error) from error
 
-    async def _ask(self, ask: Ask) -> None:
+    async def _ask(self, ask: Ask, source: Source) -> None:
         plan = self._plan
 
         def land(index: int, *, good: bool) -> None:
@@ -116,7 +128,7 @@ class Fetching:
                 job.end_early()
 
         landings = _Landings(land)
-        job = RangeJob(self._source, self._spool, self._checks, plan.pieces_of(ask), landings.report)
+        job = RangeJob(source, self._spool, self._checks, plan.pieces_of(ask), landings.report)
         try:
             await self._workers.run(job.run, job.abort)
             landings.check()
@@ -131,8 +143,13 @@ class Fetching:
         self._wake.set()
 
     async def _recheck(self, recheck: Recheck) -> None:
-        landings = _Landings(self._land)
-        job = RecheckJob(self._spool, self._checks, self._plan.pieces_of(recheck), landings.report)
+        def land(index: int, *, good: bool) -> None:
+            if not good and self._spool.stored:
+                self._metrics.verification_failures.labels("store").inc()
+            self._land(index, good=good)
+
+        landings = _Landings(land)
+        job = RecheckJob(self._spool, self._rechecks, self._plan.pieces_of(recheck), landings.report)
         await self._workers.run(job.run, job.abort)
         landings.check()
         self._wake.set()

@@ -9,26 +9,28 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from waystation.errors import DigestMismatch, Missing, TransferError, WaystationError
+from waystation.errors import DigestMismatch, Missing, OriginError, TransferError, WaystationError
 from waystation.model import Priority, Span
 from waystation.status import FlightStatus
 from waystation.transfer.fetching import Fetching
-from waystation.transfer.layer import fetch_pieces
+from waystation.transfer.layer import fetch_pieces, kept_pieces
+from waystation.transfer.on_demand import SourceOnDemand
 from waystation.transfer.pace import PacedSource
 from waystation.transfer.plan import Plan, RiderId
 from waystation.transfer.waiting import Waiting
-from waystation.transfer.workers import PieceChecks, WholeHash
+from waystation.transfer.workers import WholeHash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from waystation.config import TransferSettings
     from waystation.model import Artifact
-    from waystation.origin.interface import Origin
+    from waystation.origin.interface import Origin, Source
     from waystation.status import FlightState
     from waystation.store.interface import Blob, Shelf, Spool
     from waystation.telemetry.metrics import Metrics
@@ -83,6 +85,8 @@ class Flight:
         self._waiting = Waiting()
         self._task: asyncio.Task[None] | None = None
         self._begun = False
+        self._spoiled = False
+        """What lay in the spool was found to be worth nothing, and what came since can't be checked by itself."""
 
     # --- for riders ----------------------------------------------------------------------------
 
@@ -189,12 +193,12 @@ class Flight:
         except Exception as error:  # noqa: BLE001 - the flight's own task: whatever ended it, its riders must hear of it
             self.state = "failed"
             self._error = _cause_of(error)
-            keep = self._error.transient
+            keep = isinstance(self._error, OriginError)
             self._report(self._error)
         finally:
             self._metrics.flight_seconds.observe(self._monotonic() - began)
             if self._spool:
-                self._spool.close(keep=keep and self.artifact.pieces is not None)
+                self._spool.close(keep=keep and not self._spoiled)
                 self._spool = None
             if not self._riders:
                 self._drop_lease()
@@ -203,41 +207,20 @@ class Flight:
             self._waiting.all()
 
     async def _fly(self) -> None:
-        pieces = await self._fetch_pieces()
-        source = await self._origin.source(self.artifact.key, if_match=self.artifact.etag)
-        if self._pace:
-            source = PacedSource(source, self._pace, self._ticket)
+        source = SourceOnDemand(self._open_source)
         try:
+            pieces = await kept_pieces(self._shelf, self.artifact) or await self._fetch_pieces()
             self._spool = spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
-            self._plan = plan = Plan(
-                self.artifact,
-                spool.suspect,
-                spool.window,
-                width=self._settings.connections,
-                retries=self._settings.retries,
-            )
-            for rider, at in self._riders.items():
-                if at is not None:
-                    plan.seek(rider, at // plan.unit_bytes)
-            self._fetching = fetching = Fetching(
-                plan,
-                source,
-                spool,
-                PieceChecks(self.artifact, pieces.layer if pieces else None, self._metrics),
-                self._waiting,
-                ticket=self._ticket,
-                workers=self._workers,
-                metrics=self._metrics,
-                monotonic=self._monotonic,
-            )
-            whole = WholeHash(spool, self._metrics)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(fetching.hash(whole, self.artifact.size_bytes))
-                await fetching.run(group)
-                self.state = "sealing"
+            whole = await self._check_whole(spool) if spool.suspect and not pieces else None
+            if not whole:
+                whole = await self._fetch(spool, source, pieces)
         finally:
             source.close()
         await self._seal(whole, spool)
+
+    async def _open_source(self) -> Source:
+        source = await self._origin.source(self.artifact.key, if_match=self.artifact.etag)
+        return PacedSource(source, self._pace, self._ticket) if self._pace else source
 
     async def _fetch_pieces(self) -> CheckedPieces | None:
         if not self.artifact.pieces:
@@ -249,7 +232,50 @@ class Flight:
             log.warning("pieces_missing", target=self.artifact.target, advice="run `waystation adopt`")
             return None
 
+    async def _check_whole(self, spool: Spool) -> WholeHash | None:
+        """Hash what lies here already without pieces to check it by: it is all right, or worth nothing (None)."""
+        whole = WholeHash(spool, self._metrics, where="store")
+        try:
+            await self._workers.run(partial(whole.run, self.artifact.size_bytes), whole.abort)
+        except OSError as error:
+            log.warning("suspect_unreadable", target=self.artifact.target, error=error.strerror)
+        if whole.digest() == self.artifact.digest:
+            return whole
+        self._spoiled = True
+        self._metrics.verification_failures.labels("store").inc()
+        log.warning("suspect_discarded", target=self.artifact.target, digest=self.artifact.digest)
+        return None
+
+    async def _fetch(self, spool: Spool, source: SourceOnDemand, pieces: CheckedPieces | None) -> WholeHash:
+        """Bring every piece here, and hash the whole behind them."""
+        suspect = spool.suspect if pieces else frozenset()
+        self._plan = plan = Plan(
+            self.artifact, suspect, spool.window, width=self._settings.connections, retries=self._settings.retries
+        )
+        for rider, at in self._riders.items():
+            if at is not None:
+                plan.seek(rider, at // plan.unit_bytes)
+        self._fetching = fetching = Fetching(
+            self.artifact,
+            plan,
+            source,
+            spool,
+            layer=pieces.layer if pieces else None,
+            waiting=self._waiting,
+            ticket=self._ticket,
+            workers=self._workers,
+            metrics=self._metrics,
+            monotonic=self._monotonic,
+        )
+        whole = WholeHash(spool, self._metrics, where="store" if suspect else "origin")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fetching.hash(whole))
+            await fetching.run(group)
+            self.state = "sealing"
+        return whole
+
     async def _seal(self, whole: WholeHash, spool: Spool) -> None:
+        self.state = "sealing"
         if whole.digest() != self.artifact.digest:
             raise DigestMismatch(
                 f"the origin's bytes of {self.artifact.target} have sha256 {whole.digest()},"

@@ -1,4 +1,4 @@
-"""The piece layer of an artifact, fetched from the origin and checked against the root that the catalog vouches for."""
+"""The piece layer of an artifact, from store or origin, checked against the root that the catalog vouches for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from waystation.model import Artifact
     from waystation.origin.interface import Origin
     from waystation.pieces import PieceLayer
+    from waystation.store.interface import Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,25 @@ async def fetch_pieces(origin: Origin, artifact: Artifact) -> CheckedPieces:
     """
     key = f"{artifact.key}.pieces"
     _, body = await origin.get(key, limit_bytes=MAX_PIECES_FILE_BYTES)
+    return _check(body, artifact, key)
+
+
+async def kept_pieces(shelf: Shelf, artifact: Artifact) -> CheckedPieces | None:
+    """Give the ``.pieces`` file that lies beside what the shelf has of an artifact, where it is the artifact's own."""
+    body = await shelf.pieces_file(artifact.digest) if artifact.pieces else None
+    if body is None:
+        return None
+    try:
+        return _check(body, artifact, "the stored piece file")
+    except LayerMismatch:
+        return None
+
+
+def _check(body: bytes, artifact: Artifact, name: str) -> CheckedPieces:
     try:
         line, layer = parse_pieces(body)
     except MalformedPieces as error:
-        raise LayerMismatch(f"{key} can't be used: {error}") from error
+        raise LayerMismatch(f"{name} can't be used: {error}") from error
     if (line.sha256, line.size_bytes, line.tree) != (artifact.digest, artifact.size_bytes, artifact.pieces):
-        raise LayerMismatch(f"{key} is no longer the one that the catalog read")
+        raise LayerMismatch(f"{name} is no longer the one that the catalog read")
     return CheckedPieces(layer, body)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from waystation.errors import Short
 from waystation.model import Digest, Span
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from waystation.telemetry.metrics import Metrics
 
 BUFFER_BYTES = 1024 * 1024
+
+Where = Literal["origin", "store"]
+"""Where bytes come from that are checked."""
 
 
 class Landing(Protocol):
@@ -71,11 +74,11 @@ class Workers:
 class PieceChecks:
     """How a flight's pieces are checked; an artifact without pieces has no layer, and each slice passes."""
 
-    def __init__(self, artifact: Artifact, layer: PieceLayer | None, metrics: Metrics) -> None:
+    def __init__(self, artifact: Artifact, layer: PieceLayer | None, metrics: Metrics, *, where: Where) -> None:
         self._artifact = artifact
         self._layer = layer
-        self._bytes = metrics.verified_bytes.labels("origin")
-        self._seconds = metrics.verify_seconds.labels("origin")
+        self._bytes = metrics.verified_bytes.labels(where)
+        self._seconds = metrics.verify_seconds.labels(where)
 
     def begin(self) -> PieceCheck:
         """Start checking consecutive pieces, in one thread."""
@@ -223,12 +226,12 @@ class RecheckJob:
 class WholeHash:
     """The sha256 of the whole file, taken in order behind the watermark."""
 
-    def __init__(self, spool: Spool, metrics: Metrics) -> None:
+    def __init__(self, spool: Spool, metrics: Metrics, *, where: Where) -> None:
         self._spool = spool
         self._hash = sha256()
         self._ending = threading.Event()
-        self._bytes = metrics.verified_bytes.labels("origin")
-        self._seconds = metrics.verify_seconds.labels("origin")
+        self._bytes = metrics.verified_bytes.labels(where)
+        self._seconds = metrics.verify_seconds.labels(where)
         self.hashed_bytes = 0
 
     def run(self, stop: int, buffer: memoryview) -> None:

@@ -1,0 +1,105 @@
+"""What lies in the store and is not believed: checked where it lies, and the origin asked only for what fails."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from transfers import MIB, eventually, world
+from waystation.errors import Denied, Unreachable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transfers import World
+    from waystation.model import Artifact
+    from waystation.telemetry.metrics import Metrics
+
+
+async def stored(it: World, artifact: Artifact) -> None:
+    """Fetch it, and wait until it is a blob."""
+    await it.fetch(artifact)
+    await eventually(lambda: not it.transfers.flights(), "the blob is on disk")
+    it.origin.read_bytes = 0
+    it.origin.spans.clear()
+
+
+def spool_of(tmp_path: Path, artifact: Artifact) -> Path:
+    return tmp_path / "store/spool" / artifact.digest
+
+
+def flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        byte = os.pread(file.fileno(), 1, offset)
+        os.pwrite(file.fileno(), bytes([byte[0] ^ 1]), offset)
+
+
+async def test_an_intact_blob_that_is_distrusted_is_served_again_without_any_answer_of_the_origin(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB + 3)
+        await stored(it, artifact)
+        checked = metrics.verified_bytes.labels("origin")._value.get()
+        await it.store.distrust(artifact.digest, "a test says so")
+        it.origin.away = Unreachable("the origin is dead")
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        await eventually(lambda: not it.transfers.flights(), "it is a blob again")
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert metrics.verified_bytes.labels("origin")._value.get() == checked
+        assert metrics.verified_bytes.labels("store")._value.get() == 2 * artifact.size_bytes, "by pieces, and whole"
+        assert metrics.verification_failures.labels("store")._value.get() == 1, "distrusted once, and nothing was wrong"
+
+
+async def test_a_whole_partial_is_served_without_any_answer_of_the_origin_also_after_a_restart(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB)
+        await stored(it, artifact)
+        await it.store.distrust(artifact.digest, "a test says so")
+    async with world(tmp_path, metrics) as it:
+        it.origin.away = Unreachable("the origin is dead")
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+
+
+async def test_of_a_rotten_blob_only_the_rotten_pieces_are_asked_for(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(40 * MIB)
+        await stored(it, artifact)
+        await it.store.distrust(artifact.digest, "a test says so")
+        for offset in (0, 17 * MIB + 5, 40 * MIB - 1):
+            flip(spool_of(tmp_path, artifact), offset)
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert it.origin.read_bytes == 3 * MIB
+
+
+async def test_a_rotten_blob_and_a_dead_origin_are_a_dead_origin_and_cost_nothing_that_was_good(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(40 * MIB)
+        await stored(it, artifact)
+        await it.store.distrust(artifact.digest, "a test says so")
+        flip(spool_of(tmp_path, artifact), 17 * MIB)
+        for error in (Unreachable("dead"), Denied("no")):
+            it.origin.away = error
+            with pytest.raises(type(error)):
+                await it.fetch(artifact)
+        it.origin.away = None
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert it.origin.read_bytes == MIB
+
+
+async def test_pieces_that_rotted_beside_a_blob_are_fetched_again(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB)
+        await stored(it, artifact)
+        await it.store.distrust(artifact.digest, "a test says so")
+        flip(tmp_path / "store/spool" / f"{artifact.digest}.pieces", 400)
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        await eventually(lambda: not it.transfers.flights(), "it is a blob again")
+        kept = await it.store.pieces_file(artifact.digest)
+        assert kept == (it.root / f"{artifact.key}.pieces").read_bytes()
