@@ -136,14 +136,17 @@ class Folder:
             fd = self.disk.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not block
         except OSError as error:
             raise self.explain(error, key) from error
-        if not stat.S_ISREG(self.disk.stat_fd(fd).st_mode):
+        try:
+            if not stat.S_ISREG(self._stat(fd, key).st_mode):
+                raise Missing(f"'{key}' is not a file")
+        except OriginError:
             self.disk.close(fd)
-            raise Missing(f"'{key}' is not a file")
+            raise
         return fd
 
     def describe_fd(self, fd: int, key: str) -> ObjectInfo:
         """Describe an open file."""
-        return _describe(key, self.disk.stat_fd(fd))
+        return _describe(key, self._stat(fd, key))
 
     def describe(self, key: str) -> ObjectInfo:
         fd = self.open(key)
@@ -167,6 +170,12 @@ class Folder:
             raise self.explain(error, key) from error
         finally:
             self.disk.close(fd)
+
+    def _stat(self, fd: int, key: str) -> os.stat_result:
+        try:
+            return self.disk.stat_fd(fd)
+        except OSError as error:
+            raise self.explain(error, key) from error
 
     def explain(self, error: OSError, key: str) -> OriginError:
         """Say in the origin's words what the operating system said about a key."""

@@ -73,15 +73,24 @@ class DirectoryWriter:
         try:
             self._fill(temporary, body, sha256, told)
             self._disk.link(temporary, name)
-            self._disk.sync_folder(name.parent)
+            self._make_last(name)
         except FileExistsError:
             raise AlreadyExists(f"'{key}' is already in {self._folder.root}") from None
         except OSError as error:
             raise self._refused(error, key) from error
         finally:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # what stays is swept a day later
                 self._disk.unlink(temporary)
         return self._folder.describe(key)
+
+    def _make_last(self, name: Path) -> None:
+        """Sync the new name; where that fails it is taken back, or publishing again would find it and believe it."""
+        try:
+            self._disk.sync_folder(name.parent)
+        except OSError:
+            with suppress(OSError):
+                self._disk.unlink(name)
+            raise
 
     def _place_for(self, key: str) -> Path:
         """The key's path, its folders made, and what writers that died left there removed.
