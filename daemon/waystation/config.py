@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from waystation.errors import ConfigError
+from waystation.model import RESERVED_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,6 +108,8 @@ class OriginSettings(_Section):
     connect_timeout: PositiveDuration = 3.0
     request_timeout: PositiveDuration = 10.0
     attempts: int = Field(default=3, ge=1, le=10)
+    notifications: bool = False
+    """Whether the origin is asked to tell at once what is new (MinIO)."""
 
     @property
     def folder(self) -> Path | None:
@@ -187,6 +190,23 @@ class TransferSettings(_Section):
     """Bytes a second of all prefetching together."""
 
 
+class PrefetchSettings(_Section):
+    """One ``[[prefetch]]``: what is fetched before it is asked for."""
+
+    match: str
+    newest: int = Field(default=1, ge=1, le=1000)
+    """Versions of each app, for this machine's architecture."""
+
+    @field_validator("match")
+    @classmethod
+    def _can_match(cls, value: str) -> str:
+        if not value or value.startswith("/") or "//" in value:
+            raise ValueError('expected a pattern of target names, such as "app/*" or "*"')
+        if value.endswith(RESERVED_SUFFIXES):
+            raise ValueError("a target never ends so: name the target itself")
+        return value
+
+
 class AdminSettings(_Section):
     """The Unix socket through which all that changes anything goes."""
 
@@ -200,6 +220,12 @@ class LogSettings(_Section):
     format: Literal["auto", "json", "console"] = "auto"
 
 
+def _tables(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return value
+    raise ValueError("expected tables in double brackets, [[prefetch]], each with match and newest")
+
+
 class Settings(_Section):
     """Everything that can be set, as `docs/configuration.md` lists it."""
 
@@ -208,6 +234,7 @@ class Settings(_Section):
     mirror: MirrorSettings = Field(default_factory=MirrorSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     transfer: TransferSettings = Field(default_factory=TransferSettings)
+    prefetch: Annotated[tuple[PrefetchSettings, ...], BeforeValidator(_tables)] = ()
     admin: AdminSettings = Field(default_factory=AdminSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
@@ -317,19 +344,35 @@ def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
 def _explain(error: ValidationError, layers: list[tuple[str, dict[str, Any]]]) -> ConfigError:
     """Say of the first mistake which key is wrong, where it was set, and what was expected."""
     first = error.errors(include_url=False)[0]
-    location = [str(part) for part in first["loc"] if not isinstance(part, int)]
-    key = ".".join(location)
+    location = first["loc"]
+    key = _key(location)
     place = next((name for name, values in reversed(layers) if _has(values, location)), layers[0][0])
     if first["type"] == "extra_forbidden":
         return ConfigError(f"{place}: unknown key '{key}'")
+    if first["type"] == "missing":
+        return ConfigError(f"{place}: {key} is not there, and it has no default")
     message = first["msg"].removeprefix("Value error, ")
     given = first["input"]
     shown = f", not {given!r}" if isinstance(given, str | int | float) and "secret" not in key else ""
     return ConfigError(f"{place}: {key}: {message}{shown}")
 
 
-def _has(values: Any, location: list[str]) -> bool:
+def _key(location: tuple[int | str, ...]) -> str:
+    """Name a key; where it stands in one of several tables, say in which, counted from 1."""
+    key = ""
+    for part, behind in zip(location, (*location[1:], None), strict=True):
+        if isinstance(part, str):
+            key += f".{part}" if key else part
+        elif behind is not None:
+            key += f"[{part + 1}]"
+    return key
+
+
+def _has(values: Any, location: tuple[int | str, ...]) -> bool:
+    """Whether this layer sets the key, or is the one that left out of a table what must be there."""
     for key in location:
+        if isinstance(values, list):
+            return True  # lists come from one layer whole
         if not isinstance(values, dict) or key not in values:
             return False
         values = values[key]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from pydantic import BaseModel
 
 from waystation import config
-from waystation.config import Settings, load_settings
+from waystation.config import PrefetchSettings, Settings, load_settings
 from waystation.errors import ChangesMissed, NotListable, StoreFormat, StoreLocked, WaystationError
 from waystation.mirror.replies import FAULT, MEANINGS
 
@@ -22,15 +23,23 @@ def documented() -> dict[str, dict[str, re.Match[str]]]:
     sections: dict[str, dict[str, re.Match[str]]] = {}
     section: dict[str, re.Match[str]] = {}
     for line in (ROOT / "docs/configuration.md").read_text().splitlines():
-        if heading := re.fullmatch(r"## \[(\w+)\]", line):
+        if heading := re.fullmatch(r"## \[{1,2}(\w+)\]{1,2}", line):
             section = sections.setdefault(heading[1], {})
         elif row := _ROW.fullmatch(line):
             section[row["key"]] = row
     return sections
 
 
+def section_of(name: str) -> BaseModel:
+    """The section with its defaults; of one that may be there several times, one of them."""
+    section = getattr(Settings(prefetch=(PrefetchSettings(match="*"),)), name)
+    found = section[0] if isinstance(section, tuple) else section
+    assert isinstance(found, BaseModel)
+    return found
+
+
 def as_set() -> dict[str, list[str]]:
-    return {name: list(type(getattr(Settings(), name)).model_fields) for name in Settings.model_fields}
+    return {name: list(type(section_of(name)).model_fields) for name in Settings.model_fields}
 
 
 KEYS = [(section, key) for section, keys in as_set().items() for key in keys]
@@ -44,18 +53,21 @@ def test_every_key_is_documented_in_the_order_of_the_model_and_no_other_key_is()
 def test_the_documented_default_is_the_real_one(section: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "_as_user", lambda: False)
     text = documented()[section][key]["default"]
-    real = getattr(getattr(Settings(), section), key)
+    real = getattr(section_of(section), key)
     if text == "not set":
         assert real is None
         return
+    if text == "must be set":
+        assert type(section_of(section)).model_fields[key].is_required()
+        return
     value = tomllib.loads(f"value = {text.strip('`')}")["value"]
-    given = Settings.model_validate({section: {key: value}})
-    assert getattr(getattr(given, section), key) == real
+    given = type(section_of(section)).model_validate({**section_of(section).model_dump(), key: value})
+    assert getattr(given, key) == real
 
 
 @pytest.mark.parametrize(("section", "key"), KEYS)
 def test_every_choice_and_every_limit_is_named(section: str, key: str) -> None:
-    model = type(getattr(Settings(), section))
+    model = type(section_of(section))
     hint = get_type_hints(model)[key]
     row = documented()[section][key]
     if get_origin(hint) is Literal:
@@ -68,7 +80,7 @@ def test_every_choice_and_every_limit_is_named(section: str, key: str) -> None:
 @pytest.mark.parametrize(("section", "key"), KEYS)
 def test_the_documented_type_is_the_real_one(section: str, key: str) -> None:
     words: dict[Any, str] = {str: "text", bool: "yes/no", Path: "path", int: "number", tuple[str, ...]: "list"}
-    model = type(getattr(Settings(), section))
+    model = type(section_of(section))
     hint = model.__annotations__[key]
     named = {"Size": "size", "PositiveSize": "size", "Duration": "duration", "PositiveDuration": "duration"}
     expected = named.get(str(hint).removesuffix(" | None")) or words.get(
