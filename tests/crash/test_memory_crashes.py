@@ -13,6 +13,7 @@ from crash_points import at_every_call
 from waystation.catalog import journal
 from waystation.catalog.memory import Memory
 from waystation.catalog.remembered import Remembered
+from waystation.catalog.vouching import VouchedBy
 from waystation.disk import Disk
 from waystation.errors import StoreUnusable
 from waystation.model import Artifact, Digest, TargetPath
@@ -25,7 +26,9 @@ NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 def seen(name: TargetPath, digest: str, etag: str) -> Remembered:
-    return Remembered(Artifact(name, Digest(digest * 64), 5, NOW, name, etag, None), seen=100.0)
+    return Remembered(
+        Artifact(name, Digest(digest * 64), 5, NOW, name, etag, None), seen=100.0, vouched_by=VouchedBy.CHECKSUM
+    )
 
 
 class MemoryScene:
