@@ -832,3 +832,61 @@ async def test_looking_at_what_would_be_pinned_reads_nothing_of_it(bench: Bench,
     bench.later()
     assert (again := (await catalog.look(TARGET)).now) is not None
     assert again.vouched_by is VouchedBy.READING
+
+
+@pytest.mark.parametrize("pieces", [True, False])
+async def test_a_listing_answers_for_every_known_target_that_is_as_it_was(
+    bench: Bench, place: Place, pieces: bool
+) -> None:
+    publish(place, BODY, pieces=pieces)
+    catalog = await bench.open(refresh=30)
+    artifact = await catalog.resolve(TARGET)
+    bench.now += 31
+    bench.origin.asked.clear()
+    assert await names(catalog.list("app/*")) == [TARGET]
+    bench.now += 29
+    assert await catalog.resolve(TARGET) == artifact
+    assert catalog.standing(TARGET) == artifact
+    assert dict(bench.origin.asked) == {"list app/": 1}
+
+
+async def test_a_target_that_is_listed_with_another_revision_is_asked_for_again_however_fresh(
+    bench: Bench, place: Place
+) -> None:
+    publish(place, BODY)
+    catalog = await bench.open(refresh=30)
+    await catalog.resolve(TARGET)
+    place.put(TARGET, OTHER_BODY)
+    await names(catalog.list("*"))
+    assert catalog.standing(TARGET) is None
+    bench.origin.asked.clear()
+    with pytest.raises(Inconsistent):
+        await catalog.resolve(TARGET)
+    assert bench.origin.asked[f"head {TARGET}"] == 1
+
+
+async def test_pieces_that_were_added_are_noticed_by_the_listing(bench: Bench, place: Place) -> None:
+    publish(place, BODY, pieces=False)
+    catalog = await bench.open(refresh=30)
+    assert (await catalog.resolve(TARGET)).pieces is None
+    place.put(f"{TARGET}.pieces", pieces_of(BODY))
+    await names(catalog.list("*"))
+    assert catalog.standing(TARGET) is None
+    assert (await catalog.resolve(TARGET)).pieces is not None
+    assert catalog.standing(TARGET) is not None
+
+
+async def test_what_stands_for_a_name_is_told_without_asking_and_not_once_it_is_withdrawn(
+    bench: Bench, place: Place
+) -> None:
+    publish(place, BODY)
+    catalog = await bench.open(refresh=0)
+    assert catalog.standing(TARGET) is None
+    artifact = await catalog.resolve(TARGET)
+    bench.origin.fault = AWAY
+    assert catalog.standing(TARGET) == artifact
+    bench.origin.fault = None
+    place.remove(TARGET)
+    with pytest.raises(UnknownTarget):
+        await catalog.resolve(TARGET)
+    assert catalog.standing(TARGET) is None

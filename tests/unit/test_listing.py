@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waystation.catalog.listing import Listing, literal_prefix
+from waystation.catalog.listing import Listed, Listing, literal_prefix
+from waystation.model import TargetPath
 
 
 def listed(*keys: str) -> list[str]:
     listing = Listing()
     ordered = sorted(keys, key=str.encode)
-    return [*(target for key in ordered for target in listing.take(key)), *listing.finish()]
+    found = [*(target for key in ordered for target in listing.take(key, "")), *listing.finish()]
+    return [each.target for each in found]
 
 
 def test_what_describes_a_target_is_not_listed_beside_it() -> None:
@@ -40,10 +42,13 @@ def test_names_between_a_target_and_its_checksum_keep_their_order() -> None:
 
 def test_a_target_is_given_as_soon_as_its_checksum_has_gone_by() -> None:
     listing = Listing()
-    assert list(listing.take("app/a")) == []
-    assert list(listing.take("app/a.sha256")) == ["app/a"]
-    assert list(listing.take("app/b")) == []
-    assert list(listing.take("app/d")) == ["app/b"]
+    assert list(listing.take("app/a", '"1"')) == []
+    assert list(listing.take("app/a.pieces", '"2"')) == []
+    assert list(listing.take("app/a.sha256", '"3"')) == [
+        Listed(TargetPath("app/a"), '"1"', has_pieces=True, announced=True)
+    ]
+    assert list(listing.take("app/b", '"4"')) == []
+    assert list(listing.take("app/d", '"5"')) == [Listed(TargetPath("app/b"), '"4"')]
 
 
 stems = st.text("ab-.é\U0001f680", min_size=1, max_size=4).filter(lambda stem: stem not in (".", ".."))

@@ -35,6 +35,8 @@ class Catalog(Protocol):
     def list(self, pattern: str) -> AsyncIterator[TargetPath]:
         """Names in the origin that match a shell-style pattern (``*`` crosses slashes).
 
+        What it shows of known ones counts: those that are as they were are as fresh as if each had been asked for.
+
         Raises:
             OriginError: the origin can't list, denies it, or is away.
         """
@@ -46,6 +48,13 @@ class Catalog(Protocol):
 
     def recall(self, name: TargetPath) -> Remembered | None:
         """What is remembered of a name, refused or not; never waits, and asks nobody."""
+        ...
+
+    def standing(self, name: TargetPath) -> Artifact | None:
+        """What a name stands for by all that is known; never waits, and asks nobody.
+
+        None: nothing is remembered, it is refused, or the origin has listed another revision since.
+        """
         ...
 
     def names(self, digest: Digest) -> tuple[TargetPath, ...]:

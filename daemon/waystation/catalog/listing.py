@@ -20,10 +20,11 @@ _WILDCARDS = "*?["
 
 
 @dataclass(slots=True)
-class _Held:
-    """A target whose ``.pieces`` and ``.sha256`` may still come by."""
+class Listed:
+    """A target as a listing shows it; complete once its ``.pieces`` and ``.sha256`` would have gone by."""
 
     target: TargetPath
+    etag: str
     has_pieces: bool = False
     announced: bool = False
 
@@ -36,10 +37,10 @@ class Listing:
     """
 
     def __init__(self) -> None:
-        self._held: deque[_Held] = deque()
-        self._by_name: dict[str, _Held] = {}
+        self._held: deque[Listed] = deque()
+        self._by_name: dict[str, Listed] = {}
 
-    def take(self, key: str) -> Iterator[TargetPath]:
+    def take(self, key: str, etag: str) -> Iterator[Listed]:
         """See the next key; give the targets on which nothing more can follow."""
         if (held := self._by_name.get(key.removesuffix(_PIECES))) and key.endswith(_PIECES):
             held.has_pieces = True
@@ -47,7 +48,7 @@ class Listing:
             held.announced = True
         else:
             try:
-                held = _Held(parse_target(key))
+                held = Listed(parse_target(key), etag)
             except BadTarget:  # what describes a target, metadata, or a name that no request can have
                 held = None
             if held:
@@ -56,26 +57,26 @@ class Listing:
         # Code points sort as their UTF-8 bytes do.
         yield from self._given_up_to(key)
 
-    def finish(self) -> Iterator[TargetPath]:
+    def finish(self) -> Iterator[Listed]:
         """Give the rest: no key follows."""
         yield from self._given_up_to(None)
 
-    def _given_up_to(self, key: str | None) -> Iterator[TargetPath]:
+    def _given_up_to(self, key: str | None) -> Iterator[Listed]:
         while self._held and (key is None or self._held[0].target + _CHECKSUM <= key):
             held = self._held.popleft()
             del self._by_name[held.target]
             if held.announced or not held.has_pieces:
-                yield held.target
+                yield held
 
 
-async def targets_among(objects: AsyncIterator[ObjectInfo]) -> AsyncIterator[TargetPath]:
+async def targets_among(objects: AsyncIterator[ObjectInfo]) -> AsyncIterator[Listed]:
     """Pick the targets out of an origin's listing."""
     listing = Listing()
     async for found in objects:
-        for target in listing.take(found.key):
-            yield target
-    for target in listing.finish():
-        yield target
+        for listed in listing.take(found.key, found.etag):
+            yield listed
+    for listed in listing.finish():
+        yield listed
 
 
 def literal_prefix(pattern: str) -> str:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from waystation.catalog.listing import Listed
     from waystation.catalog.lookups import Lookup
     from waystation.catalog.remembered import Remembered
     from waystation.config import CatalogSettings
@@ -87,6 +88,8 @@ class PlainCatalog:
         self._lookups = Lookups(self._look_up, deadline_s=deadline_s)
         self._readings = asyncio.Semaphore(_READINGS_AT_ONCE)
         self._fresh_until: dict[TargetPath, float] = {}
+        self._doubted: set[TargetPath] = set()
+        """Names that were listed with another revision than is known, and not been asked for since."""
         self._last_refresh: float | None = None
 
     async def load(self) -> None:
@@ -113,9 +116,11 @@ class PlainCatalog:
 
     async def list(self, pattern: str) -> AsyncIterator[TargetPath]:
         matches = re.compile(translate(pattern)).match
-        async for target in targets_among(self._origin.list(literal_prefix(pattern))):
-            if matches(target):
-                yield target
+        async for listed in targets_among(self._origin.list(literal_prefix(pattern))):
+            if matches(listed.target):
+                self._compare(listed)
+                yield listed.target
+        self._answered()
 
     def by_digest(self, digest: Digest) -> Artifact | None:
         for known in self._memory.with_digest(digest):
@@ -126,12 +131,19 @@ class PlainCatalog:
     def recall(self, name: TargetPath) -> Remembered | None:
         return self._memory.get(name)
 
+    def standing(self, name: TargetPath) -> Artifact | None:
+        known = self._memory.get(name)
+        if known is None or known.changed_to or not self._stands(known) or name in self._doubted:
+            return None
+        return known.artifact
+
     def names(self, digest: Digest) -> tuple[TargetPath, ...]:
         return tuple(known.artifact.target for known in self._memory.with_digest(digest))
 
     async def forget(self, name: TargetPath) -> bool:
         forgotten = await self._memory.forget(name)
         self._fresh_until.pop(name, None)
+        self._doubted.discard(name)
         self._count_targets()
         return forgotten
 
@@ -182,6 +194,7 @@ class PlainCatalog:
         except CatalogError as error:
             self._report(name, error)
             raise
+        self._doubted.discard(name)
         if self._memory.get(name) is not known:  # forgotten while the origin was being asked
             return await self._look_up(name, lookup)
         if now_known != known:
@@ -267,6 +280,19 @@ class PlainCatalog:
             )
 
     # --- what was learned ----------------------------------------------------------------------
+
+    def _compare(self, listed: Listed) -> None:
+        """Take what a listing shows of a known target for the answer to its next HEAD."""
+        known = self._memory.get(listed.target)
+        if known is None:
+            return
+        gained_pieces = listed.has_pieces and known.artifact.pieces is None
+        if listed.etag == known.artifact.etag and self._stands(known) and not known.changed_to and not gained_pieces:
+            self._doubted.discard(listed.target)
+            self._fresh_until[listed.target] = self._monotonic() + self._settings.refresh
+        else:
+            self._doubted.add(listed.target)
+            self._fresh_until.pop(listed.target, None)
 
     def _stands(self, known: Remembered) -> bool:
         """Whether what is known may be used while the origin gives no answer."""
