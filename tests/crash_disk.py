@@ -102,14 +102,24 @@ class CrashDisk(Disk):
         self._changes: list[_Change] = []
         self._open: dict[int, _File] = {}
 
-    def arm(self, fault: Fault | None, at: int = 0) -> None:
-        """From now on let the fault come to the call with this number, once; None: to none."""
+    def arm(self, fault: Fault, at: int = 0) -> None:
+        """From now on let the fault come to the call with this number, once."""
         with self._lock:
             self.calls, self.struck, self._fault, self._at = [], None, fault, at
+
+    def disarm(self) -> None:
+        """Let no fault come any more."""
+        with self._lock:
+            self._fault = None
 
     @property
     def is_off(self) -> bool:
         return self.struck is not None and self._fault is Fault.POWER
+
+    @property
+    def struck_reading(self) -> bool:
+        """Whether the call that failed looked at something: the disk then seems to hold what it can't read."""
+        return self.struck is not None and self.struck.split()[0] in {"scan", "stat", "stat_fd", "open", "read_into"}
 
     @property
     def open_files(self) -> int:

@@ -64,7 +64,7 @@ async def _at_one_call(folder: Path, scene_on: Callable[[CrashDisk], Scene], fau
                 await scene.act()
             struck = disk.struck or struck
             if fault is not Fault.POWER:
-                disk.arm(None)
+                disk.disarm()
                 await scene.go_on()
         finally:
             await scene.leave()

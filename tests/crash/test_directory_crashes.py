@@ -73,7 +73,7 @@ class DirectoryScene:
     async def leave(self) -> None:
         """Nothing runs."""
 
-    async def check(self, root: Path, *, same_boot: bool) -> None:
+    async def check(self, root: Path, *, same_boot: bool) -> None:  # noqa: ARG002 - it is the same under another
         folder, reported = root / "origin", set(self.reported)
         if not folder.exists():
             assert not reported

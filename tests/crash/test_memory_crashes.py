@@ -74,7 +74,7 @@ class MemoryScene:
             if self.memory:
                 await self.memory.close()
 
-    async def check(self, root: Path, *, same_boot: bool) -> None:
+    async def check(self, root: Path, *, same_boot: bool) -> None:  # noqa: ARG002 - it is the same under another
         memory = Memory(root / self.file.name, disk=Disk())
         await memory.load()
         for name in NAMES:

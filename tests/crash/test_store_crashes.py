@@ -15,7 +15,7 @@ from crash_points import at_every_call
 from stores import PIECE_BYTES, artifact_of, content, digest_of, random_bytes
 from waystation.config import StoreSettings
 from waystation.disk import Disk
-from waystation.errors import NoRoom, StoreError
+from waystation.errors import NoRoom, NotStored, StoreError
 from waystation.store.disk_store import DiskStore
 from waystation.telemetry.metrics import Metrics
 
@@ -51,6 +51,10 @@ class StoreScene:
         """Reported as stored, and not asked to go."""
         self.pins: set[frozenset[Digest]] = {frozenset()}
         """What the owner's set may be now: the last one reported, and the one being written."""
+        self.rotten: set[Digest] = set()
+        """Flipped a bit of, and not yet reported as distrusted."""
+        self.sets_aside = False
+        """Whether the operation itself quarantines something."""
         self.store: DiskStore | None = None
         self._operation = operation(self)
 
@@ -109,6 +113,16 @@ class StoreScene:
         await self.running.pin("me", digests)
         self.pins -= before - {digests}
 
+    def rot(self, data: bytes) -> None:
+        """Flip a bit of a stored blob, lastingly."""
+        digest = digest_of(data)
+        fd = self.disk.open(self.running._layout.blob(digest), os.O_RDWR)
+        self.disk.write_at(fd, memoryview(bytes([data[20_000] ^ 1])), 20_000)
+        self.disk.sync(fd)
+        self.disk.close(fd)
+        self.must.discard(digest)
+        self.rotten.add(digest)
+
     # --- the scene -----------------------------------------------------------------------------
 
     async def prepare(self) -> None:
@@ -121,6 +135,10 @@ class StoreScene:
 
     async def go_on(self) -> None:
         store = self.store or await self.start()
+        for digest in self.rotten:
+            with suppress(NotStored):
+                assert not await store.verify(digest)
+        self.rotten.clear()
         for digest, data in BODIES.items():
             assert content(store, digest) in (None, data), "wrong bytes are served"
             if content(store, digest) is None and digest in self.must:
@@ -145,20 +163,22 @@ class StoreScene:
     async def check(self, root: Path, *, same_boot: bool) -> None:
         path = root / self.path.relative_to(self.disk.root)
         for _ in range(2):
-            await self._look(path, may_evict=self.quota < QUOTA and not same_boot)
+            await self._look(path, same_boot=same_boot)
 
-    async def _look(self, path: Path, *, may_evict: bool) -> None:
-        """Where the store was full, what it evicted is back after a power cut, and it must choose again."""
+    async def _look(self, path: Path, *, same_boot: bool) -> None:
         settings = StoreSettings(path=path, max_size=self.quota, min_free=0)
         store = DiskStore(settings, disk=UnsyncedDisk(), metrics=Metrics())
         await store.recover()
         try:
             for digest, data in BODIES.items():
-                assert content(store, digest) in (None, data), "wrong bytes are served"
-                assert await store.pieces_file(digest) in (None, artifact_of(data)[1])
-                if digest in self.must and not may_evict:
+                if digest not in self.rotten:
+                    assert content(store, digest) in (None, data), "wrong bytes are served"
+                    assert await store.pieces_file(digest) in (None, artifact_of(data)[1])
+                # Where the store was full, what it evicted is back after a power cut, and it must choose again.
+                if digest in self.must and (same_boot or self.quota == QUOTA):
                     assert content(store, digest) == data, "a reported commit is lost"
             assert names_below(path) <= allowed_names(store), "something is left over"
+            assert self.sets_aside or self.disk.struck_reading or not any((path / "quarantine").iterdir())
             assert bytes_on_disk(path) == store.status().stored_bytes <= self.quota
             assert store._pins.get("me", frozenset()) in self.pins
         finally:
@@ -305,6 +325,52 @@ async def pin_and_unpin(scene: StoreScene) -> AsyncIterator[None]:
     await scene.pin(frozenset())
 
 
+async def distrust_with_pieces(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    await scene.put(ONE)
+    scene.rot(ONE)
+    yield
+    await scene.running.distrust(digest_of(ONE), "a test says so")
+    scene.rotten.clear()
+    await scene.put(ONE)
+
+
+async def distrust_without_pieces(scene: StoreScene) -> AsyncIterator[None]:
+    scene.sets_aside = True
+    await scene.start()
+    await scene.put(ONE, pieces=False)
+    scene.rot(ONE)
+    yield
+    await scene.running.distrust(digest_of(ONE), "a test says so")
+    scene.rotten.clear()
+    await scene.put(ONE, pieces=False)
+
+
+async def verify(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    await scene.put(ONE)
+    await scene.put(TWO)
+    scene.rot(ONE)
+    yield
+    assert not await scene.running.verify(digest_of(ONE))
+    scene.rotten.clear()
+    if not await scene.running.verify(digest_of(TWO)):
+        assert scene.disk.struck_reading, "what the disk can't read is taken for bad, nothing else"
+        scene.must.discard(digest_of(TWO))
+
+
+async def evict(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    await scene.put(ONE)
+    await scene.put(TWO)
+    (await scene.reserve(THREE)).close(keep=True)
+    yield
+    scene.must.discard(digest_of(ONE))
+    await scene.running.evict(digest_of(ONE))
+    await scene.running.evict(digest_of(THREE))
+    await scene.put(ONE)
+
+
 async def clean_end(scene: StoreScene) -> AsyncIterator[None]:
     await scene.start()
     await scene.put(ONE)
@@ -325,6 +391,9 @@ OPERATIONS = (
     evict_for_room,
     use_and_record,
     pin_and_unpin,
+    distrust_with_pieces,
+    verify,
+    evict,
     clean_end,
 )
 
