@@ -392,7 +392,6 @@ OPERATIONS = (
     use_and_record,
     pin_and_unpin,
     distrust_with_pieces,
-    verify,
     evict,
     clean_end,
 )
