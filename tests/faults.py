@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -32,6 +33,11 @@ class FaultyOrigin:
         self.silent = False
         """Reads get no answer until their source is closed."""
         self.away: OriginError | None = None
+        self.small = asyncio.Event()
+        """Small bodies come while this is set."""
+        self.small.set()
+        self.open_answers = 0
+        """Ranges that somebody could read from now."""
         self._open_to: int | None = None
         self._moved = threading.Condition()
 
@@ -53,12 +59,24 @@ class FaultyOrigin:
         if aborted.is_set():
             raise Unreachable("aborted")
 
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count an answer while it is open; for sources."""
+        with self._moved:
+            self.open_answers += 1
+        try:
+            yield
+        finally:
+            with self._moved:
+                self.open_answers -= 1
+
     async def head(self, key: str) -> ObjectInfo:
         self._check()
         return await self.inner.head(key)
 
     async def get(self, key: str, *, limit_bytes: int) -> tuple[ObjectInfo, bytes]:
         self._check()
+        await self.small.wait()
         return await self.inner.get(key, limit_bytes=limit_bytes)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
@@ -92,7 +110,7 @@ class _FaultySource:
             raise Unreachable("closed")
         if self._origin.losses:
             raise self._origin.losses.pop(0)
-        with self._inner.read(span) as reader:
+        with self._inner.read(span) as reader, self._origin.counted():
             yield _FaultyReader(self._origin, reader, span.start)
 
     def close(self) -> None:

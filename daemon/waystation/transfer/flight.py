@@ -17,6 +17,7 @@ import structlog
 from waystation.errors import DigestMismatch, Missing, OriginError, TransferError, WaystationError
 from waystation.model import Priority, Span
 from waystation.status import FlightStatus
+from waystation.transfer.ahead import AskedAhead
 from waystation.transfer.fetching import Fetching
 from waystation.transfer.layer import fetch_pieces, kept_pieces
 from waystation.transfer.on_demand import SourceOnDemand
@@ -209,11 +210,15 @@ class Flight:
     async def _fly(self) -> None:
         source = SourceOnDemand(self._open_source)
         try:
-            pieces = await kept_pieces(self._shelf, self.artifact) or await self._fetch_pieces()
-            self._spool = spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
-            whole = await self._check_whole(spool) if spool.suspect and not pieces else None
-            if not whole:
-                whole = await self._fetch(spool, source, pieces)
+            async with asyncio.TaskGroup() as group:
+                pieces = await kept_pieces(self._shelf, self.artifact)
+                if self.artifact.pieces and not pieces:
+                    await self._ask_ahead(group, source)
+                    pieces = await self._fetch_pieces()
+                self._spool = spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
+                whole = await self._check_whole(spool) if spool.suspect and not pieces else None
+                if not whole:
+                    whole = await self._fetch(spool, source, pieces)
         finally:
             source.close()
         await self._seal(whole, spool)
@@ -222,9 +227,23 @@ class Flight:
         source = await self._origin.source(self.artifact.key, if_match=self.artifact.etag)
         return PacedSource(source, self._pace, self._ticket) if self._pace else source
 
+    async def _ask_ahead(self, group: asyncio.TaskGroup, source: SourceOnDemand) -> None:
+        """Where a client waits and nothing is here yet, ask now for the range that the plan will ask for first."""
+        guess = self._new_plan()
+        if self._ticket.priority is Priority.CLIENT and (first := guess.next()):
+            ahead = AskedAhead(await source.open(), guess.span(first.first, first.stop))
+            source.replace(ahead)
+            group.create_task(self._workers.run(ahead.ask, ahead.close))
+
+    def _new_plan(self, suspect: frozenset[int] = frozenset(), window: int | None = None) -> Plan:
+        """Plan for the riders as they stand now; by default for a spool with nothing in it and room for all."""
+        plan = Plan(self.artifact, suspect, window, width=self._settings.connections, retries=self._settings.retries)
+        for rider, at in self._riders.items():
+            if at is not None:
+                plan.seek(rider, at // plan.unit_bytes)
+        return plan
+
     async def _fetch_pieces(self) -> CheckedPieces | None:
-        if not self.artifact.pieces:
-            return None
         try:
             return await fetch_pieces(self._origin, self.artifact)
         except Missing:
@@ -249,12 +268,7 @@ class Flight:
     async def _fetch(self, spool: Spool, source: SourceOnDemand, pieces: CheckedPieces | None) -> WholeHash:
         """Bring every piece here, and hash the whole behind them."""
         suspect = spool.suspect if pieces else frozenset()
-        self._plan = plan = Plan(
-            self.artifact, suspect, spool.window, width=self._settings.connections, retries=self._settings.retries
-        )
-        for rider, at in self._riders.items():
-            if at is not None:
-                plan.seek(rider, at // plan.unit_bytes)
+        self._plan = plan = self._new_plan(suspect, spool.window)
         self._fetching = fetching = Fetching(
             self.artifact,
             plan,

@@ -27,6 +27,10 @@ class SourceOnDemand:
             self._source = await self._opening()
         return self._source
 
+    def replace(self, source: Source) -> None:
+        """Give this one from now on, and close it at the end; it wraps the one that was given so far."""
+        self._source = source
+
     def close(self) -> None:
         """Close it, where it was opened."""
         if self._source is not None:

@@ -1,0 +1,105 @@
+"""The first range of a flight is asked for early, and until the layer is checked not a byte of it is read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from transfers import MIB, eventually, read, world
+from waystation.errors import LayerMismatch, NoRoom
+from waystation.model import Priority, Span
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from waystation.telemetry.metrics import Metrics
+
+START = 2 * MIB
+"""Where the client begins to read."""
+
+
+async def test_it_is_asked_for_at_the_clients_place_while_the_layer_is_still_being_fetched(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(40 * MIB)
+        it.origin.small.clear()
+        async with it.transfers.open(artifact) as body:
+            reading = asyncio.ensure_future(read(body, Span(START, START + MIB)))
+            await eventually(lambda: it.origin.open_answers, "the origin has answered")
+            assert it.origin.spans == [Span(START, START + 16 * MIB)]
+            assert it.origin.read_bytes == 0
+            it.origin.small.set()
+            assert await reading == it.bytes_of(artifact)[START : START + MIB]
+        assert it.origin.spans.count(Span(START, START + 16 * MIB)) == 1
+
+
+async def test_it_ends_unread_when_the_layer_is_not_the_published_one(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB)
+        pieces_file = it.root / (artifact.key + ".pieces")
+        pieces_file.write_bytes(pieces_file.read_bytes()[:-1] + b"?")
+        with pytest.raises(LayerMismatch):
+            await it.fetch(artifact)
+        assert (it.origin.read_bytes, it.origin.open_answers) == (0, 0)
+
+
+async def test_it_ends_unread_when_there_is_no_room(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics, max_size=MIB) as it:
+        artifact = await it.artifact(3 * MIB)
+        with pytest.raises(NoRoom):
+            await it.fetch(artifact)
+        assert (it.origin.read_bytes, it.origin.open_answers) == (0, 0)
+
+
+async def test_it_ends_unread_when_the_last_client_leaves_before_there_is_a_layer(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB)
+        it.origin.small.clear()
+        async with it.transfers.open(artifact):
+            await eventually(lambda: it.origin.open_answers, "the origin has answered")
+        await eventually(lambda: not it.transfers.flights(), "the flight has ended")
+        assert (it.origin.read_bytes, it.origin.open_answers) == (0, 0)
+
+
+async def test_it_is_asked_for_anew_when_the_client_is_somewhere_else_by_then(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(40 * MIB)
+        it.origin.small.clear()
+        async with it.transfers.open(artifact) as body:
+            await eventually(lambda: it.origin.open_answers, "the origin has answered")
+            reading = asyncio.ensure_future(read(body, Span(START, START + MIB)))
+            await asyncio.sleep(0)
+            it.origin.small.set()
+            assert await reading == it.bytes_of(artifact)[START : START + MIB]
+            assert it.origin.spans[:2] == [Span(0, 16 * MIB), Span(START, START + 16 * MIB)]
+        await eventually(lambda: not it.transfers.flights(), "the flight has ended")
+        assert it.origin.open_answers == 0
+
+
+async def test_only_what_is_missing_is_asked_for_where_a_part_is_here(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB)
+        it.origin.hold_at(5 * MIB)
+        async with it.transfers.open(artifact):
+            await eventually(lambda: it.transfers.flights()[0].held_bytes == 5 * MIB, "five pieces")
+        await eventually(lambda: not it.transfers.flights(), "the flight has ended")
+        it.origin.release()
+        it.origin.spans.clear()
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert min(span.start for span in it.origin.spans) == 5 * MIB
+
+
+async def test_what_is_prefetched_asks_for_nothing_before_there_is_a_layer(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB)
+        pieces_file = it.root / (artifact.key + ".pieces")
+        pieces_file.write_bytes(b"no layer")
+        async with it.transfers.open(artifact, Priority.PREFETCH) as body:
+            with pytest.raises(LayerMismatch):
+                await body.stored()
+        assert not it.origin.spans
