@@ -6,7 +6,9 @@ import asyncio
 import os
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -160,6 +162,25 @@ async def test_a_client_that_stops_reading_is_cut_off(tmp_path: Path) -> None:
             client.sendall(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             await asyncio.wait_for(script.left.wait(), TIMEOUT_S)
             await world.until_counted(code="200", reason="send_timeout")
+
+
+async def test_clients_that_were_cut_off_leave_their_descriptors_fit_for_the_next_ones(tmp_path: Path) -> None:
+    mirror = MirrorSettings(listen=("http://127.0.0.1:0",), send_timeout=0.2)
+    data = bytes(64 * MIB)
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    plays: list[list[Step]] = [pieces(1, len(data))] * 4
+    async with playing(tmp_path, *plays, mirror=mirror, data=data) as (world, _):
+        with ExitStack() as stack:
+            for _ in plays:
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", world.port)))
+                client.sendall(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            async with asyncio.timeout(TIMEOUT_S):
+                while world.counted(code="200", reason="send_timeout") < len(plays):
+                    await asyncio.sleep(0.001)
+            answers = await asyncio.gather(*(world.ask("/healthz") for _ in range(8)))  # they get the same descriptors
+            assert {answer.code for answer in answers} == {200}
+    assert complaints == []
 
 
 async def test_a_slow_client_that_reads_on_is_served_to_the_end(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ class Connection(asyncio.Protocol):
             raise TypeError(f"not a stream: {transport!r}")
         self._transport = transport
         self._socket: socket.socket = transport.get_extra_info("socket")
+        transport.set_write_buffer_limits(high=0)  # a sendfile must not begin behind what still waits in memory
         for level, option, value in _KEEP_ALIVE:
             self._socket.setsockopt(level, option, value)
         host, port = (transport.get_extra_info("peername") or ("gone", 0))[:2]
@@ -136,7 +137,7 @@ class Connection(asyncio.Protocol):
         if self._task.done():
             self._ended(self)
         else:
-            self._task.cancel()
+            self._give_up()
 
     # --- for the conversation ------------------------------------------------------------------
 
@@ -172,7 +173,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until little of what was written waits in memory."""
+        """Wait until nothing of what was written waits in memory."""
         if self._writable is not None:
             self._enter(Phase.SENDING)
             await self._writable
@@ -184,6 +185,7 @@ class Connection(asyncio.Protocol):
             ClientGone: nobody is there to read them.
             OSError: the file's disk can't read them.
         """
+        await self.drain()
         self._enter(Phase.SENDING)
         try:
             with io.FileIO(fd, closefd=False) as file:
@@ -232,6 +234,7 @@ class Connection(asyncio.Protocol):
     def abort(self, reason: str) -> None:
         """Cut the connection off, so that a client sees an unfinished body as one."""
         self.end_reason = reason
+        self._give_up()
         self._transport.abort()
 
     # --- for the mirror ------------------------------------------------------------------------
@@ -301,6 +304,15 @@ class Connection(asyncio.Protocol):
         (acked_bytes,) = _TCP_INFO_BYTES_ACKED.unpack(info)
         before, self._acked_bytes = self._acked_bytes, acked_bytes
         return bool(acked_bytes != before)
+
+    def _give_up(self) -> None:
+        """End the conversation, once, and before its socket is closed.
+
+        A sendfile that waits lets go of the socket's descriptor only while that is open. Later it would stay with the
+        loop, and the next client who gets the same descriptor would not be heard.
+        """
+        if self._task is not asyncio.current_task(self._loop) and not self._task.cancelling():
+            self._task.cancel()
 
     def _conversed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
