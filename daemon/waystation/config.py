@@ -110,6 +110,8 @@ class OriginSettings(_Section):
     attempts: int = Field(default=3, ge=1, le=10)
     notifications: bool = False
     """Whether the origin is asked to tell at once what is new (MinIO)."""
+    writes: Literal["conditional", "single"] = "conditional"
+    """How a publisher makes sure that it replaces nothing: S3 checks while it writes, or the publisher before."""
 
     @property
     def folder(self) -> Path | None:

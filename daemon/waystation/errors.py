@@ -124,6 +124,13 @@ class AlreadyExists(OriginError):
     advice = "Published names never change their bytes: publish under a new version."
 
 
+class Unconditional(OriginError):
+    """The origin can't create a key only where there is none."""
+
+    reason = "no_conditional_writes"
+    advice = 'Set [origin] writes = "single", and let one publisher at a time write to this origin.'
+
+
 # --- the catalog ---------------------------------------------------------------------------------
 
 
@@ -361,6 +368,16 @@ class Conflict(PublishError):
 
     reason = "conflict"
     advice = "A published name never changes its bytes: publish under a new version."
+
+
+class Overwritten(Conflict):
+    """What was written, read back, is not what is there: somebody else wrote under the name at the same time."""
+
+    reason = "overwritten"
+    advice = (
+        "Publish under a new version; where `waystation doctor --publish` says that this origin lets several writers "
+        'win, set [origin] writes = "single" and let one publisher at a time write.'
+    )
 
 
 class SourceChanged(PublishError):

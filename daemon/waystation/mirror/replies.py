@@ -69,10 +69,12 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     # what no request can lead to; should one, it is a fault of ours
     errors.ConfigError: Meaning(500, "the configuration can't be used"),
     errors.AlreadyExists: Meaning(500, "a key that must be created is there already"),
+    errors.Unconditional: Meaning(500, "the origin can't create a key only where there is none"),
     errors.NotStored: Meaning(500, "the store does not have it"),
     errors.NotEvictable: Meaning(500, "it may not be evicted"),
     errors.PublishError: Meaning(500, "nothing was published"),
     errors.Conflict: Meaning(500, "other bytes are published under this name"),
+    errors.Overwritten: Meaning(500, "what was published is not what is there"),
     errors.SourceChanged: Meaning(500, "the file changed while it was being uploaded"),
     errors.BadBundle: Meaning(500, "the file can't be published"),
     errors.DaemonError: Meaning(500, "the daemon can't be asked"),

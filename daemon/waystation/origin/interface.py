@@ -123,6 +123,8 @@ class OriginWriter(Protocol):
 
         Raises:
             AlreadyExists: the key is there (also when another writer was faster).
+            Overwritten: read back, it is not what was written: another writer won too.
+            Unconditional: the origin knows no such creation.
             SourceChanged: the body is no longer what was hashed.
         """
         ...

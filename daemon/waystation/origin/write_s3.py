@@ -1,4 +1,9 @@
-"""Creates keys in an S3 bucket: whole or not at all, and never in place of what is there (``If-None-Match: *``)."""
+"""Creates keys in an S3 bucket: whole or not at all, and never in place of what is there.
+
+``If-None-Match: *`` has the server see to that. Some servers don't know it (501), others let several racing
+writers win all the same: so whatever was created is read back. With ``[origin] writes = "single"`` the writer
+looks before it writes, which holds as long as nobody else writes at the same time.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,11 @@ import asyncio
 import base64
 from hashlib import sha256 as sha256_hash
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from waystation.errors import SourceChanged
+from waystation.errors import Missing, Overwritten, SourceChanged
 from waystation.origin.s3_connection import S3Connection
-from waystation.origin.write_s3_parts import MIB, PATIENCE_S, PartsUpload, creating
+from waystation.origin.write_s3_parts import MIB, PATIENCE_S, PartsUpload, creating, refuse_existing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +34,7 @@ class S3Writer:
         self._settings = settings.model_copy(
             update={"request_timeout": max(settings.request_timeout, PATIENCE_S)},
         )
+        self._conditional = settings.writes == "conditional"
         self._opening = asyncio.Lock()
         self._connection: S3Connection | None = None
 
@@ -40,32 +46,51 @@ class S3Writer:
         headers = {"Metadata": {"sha256": sha256}, "ContentType": "application/octet-stream"}
         size_bytes = await asyncio.to_thread(_size_of, body)
         if isinstance(body, Path) and size_bytes >= PARTS_FROM_BYTES:
-            upload = PartsUpload(s3, key, attempts=self._settings.attempts, headers=headers)
-            await upload.run(body, size_bytes, sha256, told)
+            upload = PartsUpload(
+                s3, key, attempts=self._settings.attempts, headers=headers, conditional=self._conditional
+            )
+            etag = await upload.run(body, size_bytes, sha256, told)
         else:
             checked = await asyncio.to_thread(_checked, body, sha256)
-            async with creating(s3, key, size_bytes=len(checked)):
-                await s3.client.put_object(
-                    Bucket=s3.bucket,
-                    Key=s3.full_key(key),
-                    Body=checked,
-                    IfNoneMatch="*",
-                    ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
-                    **headers,
-                )
+            etag = await self._put(s3, key, checked, sha256, headers)
             told(len(checked))
-        return await s3.head(key)
+        return await _read_back(s3, key, etag, sha256)
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection:
             await connection.close()
 
+    async def _put(self, s3: S3Connection, key: str, body: bytes, sha256: Digest, headers: dict[str, Any]) -> str:
+        if not self._conditional:
+            await refuse_existing(s3, key)
+        async with creating(s3, key, size_bytes=len(body), conditional=self._conditional):
+            answer = await s3.client.put_object(
+                Bucket=s3.bucket,
+                Key=s3.full_key(key),
+                Body=body,
+                ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
+                **headers,
+                **({"IfNoneMatch": "*"} if self._conditional else {}),
+            )
+        return str(answer["ETag"])
+
     async def _connected(self) -> S3Connection:
         async with self._opening:
             if self._connection is None:
                 self._connection = await S3Connection.open(self._settings)
             return self._connection
+
+
+async def _read_back(s3: S3Connection, key: str, etag: str, sha256: Digest) -> ObjectInfo:
+    """Describe what is there, once it is sure that it is what was just created."""
+    try:
+        present = await s3.head(key)
+    except Missing as error:
+        raise Overwritten(f"'{key}' was created, and is gone again") from error
+    if present.sha256 != sha256 and present.etag != etag:
+        raise Overwritten(f"'{key}' was created, but another writer's bytes are there: the origin let both win")
+    return present
 
 
 def _nobody(_: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from botocore.exceptions import ClientError
 
-from waystation.errors import AlreadyExists, Denied, Missing, OriginError, SourceChanged, Unreachable
+from waystation.errors import AlreadyExists, Denied, Missing, OriginError, SourceChanged, Unconditional, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -40,42 +40,34 @@ _log = structlog.get_logger()
 class PartsUpload:
     """The upload of one file to one key; `headers` go with the object."""
 
-    def __init__(self, s3: S3Connection, key: str, *, attempts: int, headers: dict[str, Any]) -> None:
+    def __init__(
+        self, s3: S3Connection, key: str, *, attempts: int, headers: dict[str, Any], conditional: bool
+    ) -> None:
         self._s3 = s3
         self._key = key
         self._attempts = attempts
         self._headers = headers
+        self._conditional = conditional
         self._names = {"Bucket": s3.bucket, "Key": s3.full_key(key)}
 
-    async def run(self, file: Path, size_bytes: int, digest: Digest, told: Callable[[int], None]) -> None:
-        """Upload the whole file, or leave nothing behind; `told` hears how many bytes were sent.
+    async def run(self, file: Path, size_bytes: int, digest: Digest, told: Callable[[int], None]) -> str:
+        """Upload the whole file, or leave nothing behind; returns its ETag; `told` hears how many bytes were sent.
 
         Raises:
             AlreadyExists: the key is there, before or when all parts were sent.
             SourceChanged: the file is no longer what was hashed before.
         """
-        await self._refuse_existing()
+        await refuse_existing(self._s3, self._key)
         beginning = asyncio.create_task(self._begin())
         try:
             await asyncio.shield(beginning)
             parts = await self._send_all(file, size_bytes, digest, told)
-            async with creating(self._s3, self._key):
-                await self._s3.client.complete_multipart_upload(
-                    **self._names, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
-                )
+            return await self._complete(parts)
         except BaseException:
             await asyncio.wait([beginning])  # given up just now, it may still have begun
             if "UploadId" in self._names:
                 await self._abort()
             raise
-
-    async def _refuse_existing(self) -> None:
-        """Spare an upload whose end would be refused anyway."""
-        try:
-            await self._s3.head(self._key)
-        except Missing:
-            return
-        raise AlreadyExists(f"'{self._key}' is already in the origin")
 
     async def _begin(self) -> None:
         async with creating(self._s3, self._key):
@@ -128,6 +120,17 @@ class PartsUpload:
             await asyncio.sleep(random.uniform(0, LONGEST_BACKOFF_S))  # noqa: S311 - not a secret
             attempt += 1
 
+    async def _complete(self, parts: list[dict[str, Any]]) -> str:
+        if not self._conditional:
+            await refuse_existing(self._s3, self._key)
+        async with creating(self._s3, self._key, conditional=self._conditional):
+            answer = await self._s3.client.complete_multipart_upload(
+                **self._names,
+                MultipartUpload={"Parts": parts},
+                **({"IfNoneMatch": "*"} if self._conditional else {}),
+            )
+        return str(answer["ETag"])
+
     async def _abort(self) -> None:
         try:
             async with creating(self._s3, self._key):
@@ -143,9 +146,23 @@ def part_size(size_bytes: int) -> int:
     return max(SMALLEST_PART_BYTES, -(-size_bytes // (MOST_PARTS * MIB)) * MIB)
 
 
+async def refuse_existing(s3: S3Connection, key: str) -> None:
+    """Look before writing, where only that prevents a replacement or spares an upload that is refused at its end."""
+    try:
+        await s3.head(key)
+    except Missing:
+        return
+    raise AlreadyExists(f"'{key}' is already in the origin")
+
+
 @asynccontextmanager
-async def creating(s3: S3Connection, key: str, *, size_bytes: int = 0) -> AsyncIterator[None]:
-    """Explain what S3 says to a writer, and give it the time that a body of `size_bytes` may take."""
+async def creating(
+    s3: S3Connection, key: str, *, size_bytes: int = 0, conditional: bool = False
+) -> AsyncIterator[None]:
+    """Explain what S3 says to a writer, and give it the time that a body of `size_bytes` may take.
+
+    `conditional`: the request carries ``If-None-Match``, so a 501 is about that.
+    """
     try:
         with s3.explaining(key):
             try:
@@ -157,6 +174,10 @@ async def creating(s3: S3Connection, key: str, *, size_bytes: int = 0) -> AsyncI
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
                 if status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT):
                     raise AlreadyExists(f"'{key}' is already in the origin") from error
+                if conditional and status == HTTPStatus.NOT_IMPLEMENTED:
+                    raise Unconditional(
+                        f"the origin can't create '{key}' only where it is not there yet (501)"
+                    ) from error
                 raise
     except Denied as error:
         if error.advice == Denied.advice:

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from waystation.catalog.checksums import MAX_CHECKSUM_BYTES, parse_checksum
-from waystation.errors import AlreadyExists, Conflict, Missing
+from waystation.errors import AlreadyExists, Conflict, Missing, Overwritten
 from waystation.model import Digest
 from waystation.pieces import MAX_PIECES_FILE_BYTES, MalformedPieces, parse_pieces
 
@@ -35,10 +35,11 @@ async def missing_parts(origin: Origin, target: TargetPath, fingerprint: Fingerp
 
 
 async def announce(origin: Origin, writer: OriginWriter, target: TargetPath, fingerprint: Fingerprint) -> bool:
-    """Create what is missing; False where nothing was. Another publisher of the same bytes may be faster.
+    """Create what is missing, and read it back; False where nothing was. Others may be faster with the same bytes.
 
     Raises:
         Conflict: another publisher has announced other bytes.
+        Overwritten: it did so at the same time, and the origin let both.
     """
     missing = await missing_parts(origin, target, fingerprint)
     for key, body in missing:
@@ -47,7 +48,18 @@ async def announce(origin: Origin, writer: OriginWriter, target: TargetPath, fin
         except AlreadyExists:
             if any(key == still for still, _ in await missing_parts(origin, target, fingerprint)):
                 raise
+    if missing:
+        await _read_back(origin, target, fingerprint)
     return bool(missing)
+
+
+async def _read_back(origin: Origin, target: TargetPath, fingerprint: Fingerprint) -> None:
+    try:
+        left = await missing_parts(origin, target, fingerprint)
+    except Conflict as conflict:
+        raise Overwritten(f"another publisher won although this one had announced {target}: {conflict}") from conflict
+    if left:
+        raise Overwritten(f"{left[0][0]} was created, and is gone again")
 
 
 async def claimed_digest(origin: Origin, target: TargetPath) -> Digest | None:

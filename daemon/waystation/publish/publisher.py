@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from waystation.errors import AlreadyExists, BadTarget, Conflict, Missing
+from waystation.errors import AlreadyExists, BadTarget, Conflict, Missing, Overwritten
 from waystation.model import ARCH_ALIASES, published_target
 from waystation.publish.adoption import adopt_objects
 from waystation.publish.announcement import announce, missing_parts
@@ -72,14 +72,22 @@ class Publisher:
         Raises:
             BadTarget, BadBundle: the name or the file can't be published.
             Conflict: other bytes are published, or announced, under this name.
+            Overwritten: somebody else published under this name at the same time.
             SourceChanged: the file changed meanwhile; nothing was announced.
             OriginError: the origin refuses or is away.
         """
         target = bundle_target(app, version, machine_arch() if arch is None else arch)
         fingerprint = await fingerprint_file(file, progress)
         await missing_parts(self._origin, target, fingerprint)  # a conflict shows before anything is uploaded
-        created = await self._create(target, file, fingerprint, progress)
-        announced = await announce(self._origin, self._writer, target, fingerprint)
+        present, created = await self._create(target, file, fingerprint, progress)
+        try:
+            announced = await announce(self._origin, self._writer, target, fingerprint)
+        except Conflict as conflict:
+            if not created or isinstance(conflict, Overwritten):
+                raise
+            raise Overwritten(f"{conflict}, although this file was created under the name just now") from conflict
+        if created or announced:
+            await self._read_back(present, fingerprint, progress)
         return Published(target, fingerprint.digest, fingerprint.size_bytes, already=not created and not announced)
 
     async def adopt(
@@ -96,14 +104,17 @@ class Publisher:
         """
         return await adopt_objects(self._origin, self._writer, prefix, report=report, progress=progress)
 
-    async def _create(self, target: TargetPath, file: Path, fingerprint: Fingerprint, progress: Progress) -> bool:
+    async def _create(
+        self, target: TargetPath, file: Path, fingerprint: Fingerprint, progress: Progress
+    ) -> tuple[ObjectInfo, bool]:
+        """Have the object there with our bytes; say which revision it is, and whether we created it."""
         try:
             present = await self._origin.head(target)
         except Missing:
             what = f"uploading {file.name}"
             progress(what, 0, fingerprint.size_bytes)
             try:
-                await self._writer.create(
+                created = await self._writer.create(
                     target,
                     file,
                     sha256=fingerprint.digest,
@@ -112,9 +123,22 @@ class Publisher:
             except AlreadyExists:
                 present = await self._origin.head(target)
             else:
-                return True
+                return created, True
         await self._confirm(present, fingerprint, progress)
-        return False
+        return present, False
+
+    async def _read_back(self, written: ObjectInfo, fingerprint: Fingerprint, progress: Progress) -> None:
+        """Make sure, once all is announced, that the object still is that revision, or another one of our bytes.
+
+        Of two who publish other bytes at once, where the origin lets both write, none may take it for done: each
+        writes its object before it looks for an announcement, so whoever is overwritten sees it here at the latest.
+        """
+        try:
+            present = await self._origin.head(written.key)
+            if present.etag != written.etag:
+                await self._confirm(present, fingerprint, progress)
+        except (Missing, Conflict) as error:
+            raise Overwritten(f"{written.key} is announced, but not what is there any more: {error}") from error
 
     async def _confirm(self, present: ObjectInfo, fingerprint: Fingerprint, progress: Progress) -> None:
         """Make sure that the object that is there has our bytes: by its record, else by reading it."""
