@@ -1,0 +1,38 @@
+"""Kills a real daemon at random moments under mixed load, and prints what was counted; see `scripts/chaos --help`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import signal
+import sys
+import time
+
+from chaos.rounds import run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600, help="how long (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, help="how many rounds at most (default: as many as the time allows)")
+    parser.add_argument("--seed", type=int, help="repeat a run's choices, though not its timing")
+    options = parser.parse_args()
+    seed = secrets.randbits(32) if options.seed is None else options.seed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    began = time.monotonic()
+    try:
+        tally = asyncio.run(run(seed=seed, seconds=options.seconds, rounds=options.rounds, say=_say))
+    except KeyboardInterrupt:
+        _say(f"given up; everything is stopped (seed {seed})")
+        return 130
+    print(tally.table(seconds=time.monotonic() - began, seed=seed))  # noqa: T201 - what it is run for
+    return 1 if tally.faults else 0
+
+
+def _say(line: str) -> None:
+    print(f"chaos: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
