@@ -119,6 +119,17 @@ class OriginSettings(_Section):
         parts = urlsplit(self.url)
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
+    @property
+    def bucket_path(self) -> str | None:
+        """The path of a path-style URL of the bucket, ``<bucket>/<prefix>``; a folder has none."""
+        parts = urlsplit(self.url)
+        return f"{parts.netloc}{parts.path}".rstrip("/") if parts.scheme == "s3" else None
+
+    @property
+    def endpoint_host(self) -> str | None:
+        """The host of `endpoint_url`: clients that are sent to the mirror in its place go on calling it so."""
+        return urlsplit(self.endpoint_url).hostname if self.endpoint_url else None
+
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:

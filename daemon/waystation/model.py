@@ -81,6 +81,13 @@ class Artifact:
     """Root and piece length; without them the artifact is released only as a whole."""
 
 
+def printable(text: str) -> str:
+    """Escape what would steer a terminal or break a line: names come from origins and clients."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def parse_digest(text: str) -> Digest:
     """Read a sha256 in hexadecimal, in either case.
 

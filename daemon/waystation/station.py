@@ -10,7 +10,6 @@ import time
 from importlib.metadata import version
 from random import uniform
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -20,6 +19,8 @@ from waystation.admin.station_verbs import station_verbs
 from waystation.admin.store_verbs import StoreVerbs
 from waystation.assembly import open_parts
 from waystation.errors import NoCredentials, OriginError
+from waystation.explain.explainer import Explainer, Surroundings
+from waystation.mirror.replies import status_code
 from waystation.mirror.server import Mirror
 from waystation.status import StationStatus
 from waystation.telemetry.logs import configure_logs
@@ -28,7 +29,7 @@ from waystation.transfer.layer import fetch_pieces
 
 if TYPE_CHECKING:
     from waystation.assembly import Parts
-    from waystation.config import OriginSettings, Settings
+    from waystation.config import Settings
     from waystation.model import Artifact
 
 log = structlog.get_logger()
@@ -80,8 +81,8 @@ class _Station:
         origin = parts.settings.origin
         self.mirror = Mirror(
             parts.settings.mirror,
-            origin_path=_origin_path(origin),
-            origin_host=urlsplit(origin.endpoint_url).hostname if origin.endpoint_url else None,
+            origin_path=origin.bucket_path,
+            origin_host=origin.endpoint_host,
             admission=parts.admission,
             transfers=parts.transfers,
             store=parts.store,
@@ -89,10 +90,17 @@ class _Station:
             status=self.status,
             pieces_of=self._pieces_of,
         )
+        explainer = Explainer(
+            parts.admission,
+            parts.origin,
+            named=self.mirror.name_in,
+            meaning=status_code,
+            daemon=Surroundings(parts.store, parts.transfers, self.mirror.refusals),
+        )
         self.admin = AdminServer(
             parts.settings.admin.socket,
             (
-                *station_verbs(self.status),
+                *station_verbs(self.status, explainer),
                 *catalog_verbs(parts.catalog),
                 *StoreVerbs(parts.store, parts.catalog, parts.admission).verbs(),
             ),
@@ -142,12 +150,6 @@ class _Station:
 
     async def _pieces_of(self, artifact: Artifact) -> bytes:
         return (await fetch_pieces(self._parts.origin, artifact)).body
-
-
-def _origin_path(origin: OriginSettings) -> str | None:
-    """The path of a path-style URL of the bucket, ``<bucket>/<prefix>``; a folder has none."""
-    parts = urlsplit(origin.url)
-    return f"{parts.netloc}{parts.path}".rstrip("/") if parts.scheme == "s3" else None
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -63,6 +63,17 @@ class BlobStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RoomStatus:
+    """Whether something would fit, as the disk was last measured."""
+
+    need_bytes: int
+    evicts: int
+    """So many blobs and partials would go for it."""
+    short_bytes: int
+    """What is missing even then; 0: it fits."""
+
+
+@dataclass(frozen=True, slots=True)
 class FlightStatus:
     """One running transfer."""
 
@@ -84,6 +95,7 @@ class Refusal:
     code: int
     reason: str
     detail: str
+    advice: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import os
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 import structlog
@@ -363,3 +364,19 @@ async def test_lines_of_one_request_carry_its_own_id(tmp_path: Path) -> None:
     assert len({line["request"] for line in answered}) == 2
     assert not any("of-the-client" in str(line) for line in lines)
     assert all(line["peer"].startswith("127.0.0.1:") and line["bytes"] == len(DATA) for line in answered)
+
+
+async def test_no_name_that_a_client_or_a_bucket_made_up_steers_a_terminal_through_the_log(world: World) -> None:
+    evil = "app/\u202eexe.\u2066gnp"
+    world.put(evil, b"right to left")
+    with structlog.testing.capture_logs() as lines:
+        assert (await world.ask(f"/artifacts/{quote(evil)}")).code == 200
+        assert (await world.ask(f"/artifacts/{quote(evil)}-absent")).code == 404
+        await world.until_counted(code="404")
+        await world.until_counted(code="200")
+    answered = [line for line in lines if line["event"] in ("request_answered", "request_refused")]
+    assert {line["target"] for line in answered} == {
+        "app/\\u202eexe.\\u2066gnp",
+        "app/\\u202eexe.\\u2066gnp-absent",
+    }
+    assert world.mirror.refusals()[0].target.isprintable()

@@ -122,3 +122,32 @@ def test_verify_reads_all_and_exits_with_1_when_something_was_bad(command: Comma
     assert [(each["sha256"], each["outcome"]) for each in command.json("store", "verify")] == [(one, "good")]
     assert command.json("store", "verify", OTHER, status=1)[0]["outcome"] == "failed"
     assert command.station.artifact(OTHER).body == BODY[::-1]
+
+
+# --- why, or why not -----------------------------------------------------------------------------
+
+
+def test_explain_tells_what_a_client_gets_before_and_after_it_asked(command: Command) -> None:
+    told = command.run("explain", NAME)
+    assert f"now\t404 unknown_target: the origin has no '{NAME}'\n" in told
+    assert "to do\tSee `waystation list` for what is published.\n" in told
+
+    digest = command.publish(NAME, BODY)
+    told = command.json("explain", NAME)
+    assert (told["catalog"]["sha256"], told["answer"]["cache"]) == (digest, "miss")
+    assert command.station.blobs() == []
+
+    command.fetched(OTHER, BODY[::-1])
+    told = command.run("explain", f"{command.station.url}/artifacts/{OTHER}")
+    assert "now\t200, from the store; the origin is not needed\n" in told
+
+
+def test_without_a_daemon_explain_says_so_and_what_the_origin_alone_can_tell(command: Command) -> None:
+    command.publish(NAME, BODY)
+    assert command.station.stop() == 0
+    told = command.run("explain", NAME)
+    assert "daemon\tnone runs here" in told
+    assert "now\tnobody answers; a daemon that has nothing stored would say: 200, from the origin" in told
+    assert command.json("explain", "app/absent")["answer"]["code"] == 404
+    assert command.json("explain", "/artifacts/a//b")["answer"]["reason"] == "malformed_request"
+    assert not (command.origin.parent / "s" / "store" / "catalog.json").exists()

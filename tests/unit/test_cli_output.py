@@ -15,9 +15,9 @@ from waystation.cli.output import (
     print_fields,
     print_json,
     print_table,
-    printable,
 )
 from waystation.cli.screen import status_screen
+from waystation.model import printable
 from waystation.status import (
     CatalogStatus,
     FlightStatus,
@@ -171,7 +171,9 @@ def test_the_status_lists_flights_and_the_last_refusals() -> None:
         started=NOW - 2,
     )
     refusals = [
-        Refusal(at=NOW - 60 - n, target=f"app/x-{n}\x1b", code=404, reason="unknown_target", detail="no such key")
+        Refusal(
+            at=NOW - 60 - n, target=f"app/x-{n}\x1b", code=404, reason="unknown_target", detail="no such key", advice=""
+        )
         for n in range(12)
     ]
     text = shown(replace(STATION, flights=(flight,), refusals=tuple(refusals)))

@@ -34,6 +34,10 @@ class AdminClient:
         """A `StationStatus` as JSON has it."""
         return dict(await self._ask("/status"))
 
+    async def explain(self, target: str) -> dict[str, Any]:
+        """An `Explanation` as JSON has it."""
+        return dict(await self._ask("/explain", target=target))
+
     async def forget(self, target: TargetPath | str) -> bool:
         """Have the catalog forget what it once saw for a name; False where it knew nothing."""
         return bool((await self._ask("/catalog/forget", target=target))["forgotten"])

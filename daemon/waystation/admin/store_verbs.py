@@ -94,7 +94,7 @@ class StoreVerbs:
         return {
             **self._named(digest),
             "changed": after != before,
-            "stored": any(blob.digest == digest for blob in self._store.blobs()),
+            "stored": self._store.blob(digest) is not None,
             "pinned_by": self._owners(digest),
         }
 

@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from waystation.cli.output import printable
 from waystation.errors import BadTarget, ConfigError, WaystationError
+from waystation.model import printable
 
 PLAIN: dict[str, Any] = {"rich_markup_mode": None, "add_completion": False, "pretty_exceptions_enable": False}
 """How every `typer.Typer` here is made: help without rich, which would cost each start."""
@@ -27,6 +27,7 @@ VERBS = {
     "stanza": "Print the Nomad artifact block that uses a target.",
     "fetch": "Download a target and verify it, without a daemon.",
     "status": "Show what the daemon here is doing.",
+    "explain": "Say what a client that asks for a target gets now, and why.",
     "catalog": "Change what the daemon here remembers of targets.",
     "store": "List, check, keep or drop what the daemon here has stored.",
     "demo": "Tell the whole story in a temporary folder, without a server.",

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from waystation.catalog.interface import Catalog
     from waystation.config import Settings
     from waystation.model import Artifact
-    from waystation.origin.interface import Origin
+    from waystation.origin.resilient import ResilientOrigin
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """What a verb sees."""
 
-    origin: Origin
+    origin: ResilientOrigin
     catalog: Catalog
     admission: Admission
     metrics: Metrics

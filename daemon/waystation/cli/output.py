@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import TYPE_CHECKING
+
+from waystation.model import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
 _STEP = 1024
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _TEN = 10
+_NARROWEST = 40
 _PERIODS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -42,15 +47,25 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     print(align(rows) if sys.stdout.isatty() else "\n".join("\t".join(row) for row in rows))
 
 
+def print_text(fields: Iterable[tuple[str, str]]) -> None:
+    """Print labels and sentences, broken into lines that fit a terminal; a pipe gets a line each."""
+    rows = [(printable(label), printable(text)) for label, text in fields]
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(row) for row in rows))
+        return
+    margin = max(len(label) for label, _ in rows) + 2
+    width = max(get_terminal_size().columns - margin, _NARROWEST)
+    for label, text in rows:
+        lines = wrap(text, width, break_on_hyphens=False) or [""]
+        print(f"{label:{margin}}{lines[0]}")
+        for line in lines[1:]:
+            print(" " * margin + line)
+
+
 def align(rows: Sequence[Sequence[str]]) -> str:
     """Lay out rows in columns as wide as their widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def printable(text: str) -> str:
-    """Escape what would steer a terminal or break a line: names come from the origin."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def human_size(size_bytes: float) -> str:

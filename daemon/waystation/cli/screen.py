@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from waystation.cli.output import align, bar, counted, human_age, human_duration, human_size, printable
+from waystation.cli.output import align, bar, counted, human_age, human_duration, human_size
+from waystation.model import printable
 
 _REFUSALS_SHOWN = 10
 
@@ -27,14 +28,15 @@ def _summary(station: dict[str, Any], now: float) -> list[tuple[str, str]]:
     rows = [
         ("waystation", f"{station['version']}, {ready}, up {uptime}, pid {station['pid']}"),
         ("mirror", "  ".join(station["listen"])),
-        ("origin", _origin(station["origin"])),
+        ("origin", origin_line(station["origin"])),
         ("catalog", f"{catalog['mode']}, {counted(catalog['targets'], 'target')} known, last answer {answered}"),
         *_store(station["store"]),
     ]
     return [(label, printable(value)) for label, value in rows]
 
 
-def _origin(origin: dict[str, Any]) -> str:
+def origin_line(origin: dict[str, Any]) -> str:
+    """Say how the origin is."""
     state = {True: "up", False: "down", None: "not asked yet"}[origin["up"]]
     told = [origin["url"], state]
     if origin["circuit"] != "closed":

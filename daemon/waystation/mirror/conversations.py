@@ -50,9 +50,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-SHOWN_NAME = 256
-"""So much of a name that may be no target's goes into the log."""
-
 _METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -135,7 +132,8 @@ class Conversations:
         if authority is not None:
             self._hosts.check(authority)
         route = self._paths.route(target)
-        exchange.route, exchange.target = route.name, route.subject[:SHOWN_NAME]
+        exchange.route = route.name
+        exchange.about(route.subject)
         match route.name:
             case RouteName.HEALTH:
                 self._reply(documents.health(), turn)
@@ -167,7 +165,7 @@ class Conversations:
     async def _admit(self, route: Route, turn: Turn, *, fresh: bool = False) -> Artifact:
         admit = self._admission.admit_digest if route.name is RouteName.BLOB else self._admission.admit
         artifact = await admit(route.subject, fresh=fresh)
-        turn.exchange.target = artifact.target
+        turn.exchange.about(artifact.target)
         return artifact
 
     async def _send_sound(self, artifact: Artifact, turn: Turn) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waystation.mirror.paths import RouteName
-from waystation.model import CacheResult
+from waystation.model import CacheResult, printable
 from waystation.status import Refusal
 from waystation.telemetry.lines import json_lines, members, quoted
 
@@ -28,6 +28,8 @@ ANSWERED = "request_answered"
 OK = "ok"
 CLIENT_GONE = "client_gone"
 KEPT_REFUSALS = 100
+SHOWN_NAME = 1024
+"""So much of a name goes into the log; a target has no longer one."""
 CLIENT_GONE_CODE = 499
 """Never sent: what is counted where the client left before its answer began."""
 
@@ -43,7 +45,7 @@ class Exchange:
     method: str = "-"
     route: RouteName = RouteName.NONE
     target: str = ""
-    """A checked name, never raw text of the client."""
+    """A name with all that could steer a terminal escaped; said by `about`."""
     code: int = 0
     """0 until the answer's first byte."""
     cache: CacheResult = CacheResult.NONE
@@ -52,6 +54,10 @@ class Exchange:
     advice: str = ""
     sent_bytes: int = 0
     first_byte: float | None = None
+
+    def about(self, name: str) -> None:
+        """What is asked for: a target's name, or what came in the place of one; both may hold any character."""
+        self.target = printable(name[:SHOWN_NAME])
 
     def begin(self, code: int) -> None:
         """The answer's head is out."""
@@ -132,7 +138,9 @@ class Journal:
         return tuple(reversed(self._refusals))
 
     def _refuse(self, exchange: Exchange, seconds: float) -> None:
-        self._refusals.append(Refusal(self._wall(), exchange.target, exchange.code, exchange.reason, exchange.detail))
+        self._refusals.append(
+            Refusal(self._wall(), exchange.target, exchange.code, exchange.reason, exchange.detail, exchange.advice)
+        )
         if self._lines:
             self._lines.flush()
         cut_off = exchange.code < HTTPStatus.BAD_REQUEST

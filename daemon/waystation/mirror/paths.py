@@ -49,6 +49,7 @@ _FIXED = {
     "/metrics": Route(RouteName.METRICS),
     "/api/v1/status": Route(RouteName.STATUS),
 }
+_OF_TARGETS = frozenset({RouteName.ARTIFACT, RouteName.BUCKET, RouteName.CHECKSUM, RouteName.PIECES})
 _ARTIFACTS = "/artifacts/"
 _BLOBS = "/blobs/sha256/"
 _DESCRIPTIONS = ((".sha256", RouteName.CHECKSUM), (".pieces", RouteName.PIECES))
@@ -156,6 +157,30 @@ class Hosts:
             raise MalformedRequest("the Host is not like 'name:port'")
         if name and name not in self._names:
             raise Misdirected("the Host is neither an address, localhost nor a configured name")
+
+
+class Directions:
+    """Which target is meant by what a person copied: a name, a path on the mirror, or a whole URL."""
+
+    def __init__(self, paths: Paths, hosts: Hosts) -> None:
+        self._paths = paths
+        self._hosts = hosts
+
+    def name_in(self, asked: str) -> str:
+        """Give the name; what is neither a path nor a URL is one itself.
+
+        Raises:
+            RequestError: no request for that leads to a target.
+        """
+        if not asked.startswith("/") and "://" not in asked:
+            return asked
+        path, authority = split_target(asked, None)
+        if authority is not None:
+            self._hosts.check(authority)
+        route = self._paths.route(path)
+        if route.name in _OF_TARGETS:
+            return route.subject
+        raise NotAnArtifact("this path names no target")
 
 
 @lru_cache(maxsize=256)

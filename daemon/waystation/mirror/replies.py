@@ -101,6 +101,11 @@ def meaning_of(error: BaseException) -> Meaning:
     return next((MEANINGS[kind] for kind in type(error).__mro__ if kind in MEANINGS), FAULT)
 
 
+def status_code(error: BaseException) -> int:
+    """The HTTP status that an error means."""
+    return meaning_of(error).code
+
+
 def refusal(error: BaseException) -> Reply:
     """Say an error to a client: one line with reason and advice.
 

@@ -14,7 +14,7 @@ from waystation.mirror.conversations import Conversations
 from waystation.mirror.journal import Journal
 from waystation.mirror.listeners import bind_all, url_of
 from waystation.mirror.memory import SmallBlobs
-from waystation.mirror.paths import Hosts, Paths
+from waystation.mirror.paths import Directions, Hosts, Paths
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,9 +56,11 @@ class Mirror:
         self._store = store
         self._memory = SmallBlobs()
         self._journal = Journal(metrics, access_log=settings.access_log)
+        paths, hosts = Paths(origin_path), Hosts(settings.hosts, origin_host)
+        self._directions = Directions(paths, hosts)
         self._conversations = Conversations(
-            paths=Paths(origin_path),
-            hosts=Hosts(settings.hosts, origin_host),
+            paths=paths,
+            hosts=hosts,
             admission=admission,
             transfers=transfers,
             store=store,
@@ -78,6 +80,10 @@ class Mirror:
     def urls(self) -> tuple[str, ...]:
         """Where it listens, once it has started."""
         return self._urls
+
+    def name_in(self, asked: str) -> str:
+        """Find the target in a name, a path or a URL; see `Directions.name_in`."""
+        return self._directions.name_in(asked)
 
     def refusals(self) -> tuple[Refusal, ...]:
         """The last requests that were not answered with their bytes, the latest first."""

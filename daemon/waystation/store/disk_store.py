@@ -18,7 +18,7 @@ import structlog
 
 from waystation.errors import NoRoom, NotEvictable, NotStored, StoreUnusable
 from waystation.pieces import MalformedPieces, piece_count
-from waystation.status import BlobStatus, StoreStatus
+from waystation.status import BlobStatus, RoomStatus, StoreStatus
 from waystation.store.changes import Changes
 from waystation.store.disk_spool import DiskSpool
 from waystation.store.files import StoreFiles, Strange
@@ -417,19 +417,29 @@ class DiskStore:
 
     def blobs(self) -> tuple[BlobStatus, ...]:
         """Every blob, least recently used first; a snapshot."""
-        return tuple(
-            BlobStatus(
-                held.digest,
-                held.size_bytes,
-                held.pieces_bytes,
-                held.used_ns / 1e9,
-                held.verified_ns / 1e9,
-                self._pinned_by(held.digest),
-                held.leases,
-                suspect=False,
-            )
-            for held in self._index
+        return tuple(self._shown(held) for held in self._index)
+
+    def blob(self, digest: Digest) -> BlobStatus | None:
+        """One blob, where it is here; a snapshot, and no use of it."""
+        held = self._index.blob(digest)
+        return self._shown(held) if held else None
+
+    def _shown(self, held: Held) -> BlobStatus:
+        return BlobStatus(
+            held.digest,
+            held.size_bytes,
+            held.pieces_bytes,
+            held.used_ns / 1e9,
+            held.verified_ns / 1e9,
+            self._pinned_by(held.digest),
+            held.leases,
+            suspect=False,
         )
+
+    def room_for(self, size_bytes: int) -> RoomStatus:
+        """Say whether so much would fit, as the disk was last measured; nothing is evicted."""
+        eviction = self._index.make_room(size_bytes, self._free_bytes)
+        return RoomStatus(size_bytes, len(eviction.blobs) + len(eviction.partials), eviction.short_bytes)
 
     def changes(self) -> AsyncIterator[StoreChange]:
         """What is stored, evicted and distrusted from now on; ends when the store is closed.

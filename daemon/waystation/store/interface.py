@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from waystation.model import Artifact, Digest
-    from waystation.status import BlobStatus, StoreStatus
+    from waystation.status import BlobStatus, RoomStatus, StoreStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,14 @@ class Store(Shelf, Protocol):
 
     def blobs(self) -> tuple[BlobStatus, ...]:
         """Every blob, least recently used first; a snapshot."""
+        ...
+
+    def blob(self, digest: Digest) -> BlobStatus | None:
+        """One blob, where it is here; a snapshot, and no use of it."""
+        ...
+
+    def room_for(self, size_bytes: int) -> RoomStatus:
+        """Say whether so much would fit now, and what would go for it; nothing is evicted, and nothing waits."""
         ...
 
     def changes(self) -> AsyncIterator[StoreChange]:
