@@ -134,7 +134,12 @@ class OriginSettings(_Section):
     @classmethod
     def _known_scheme(cls, value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme == "s3" and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc):
+        if parts.scheme == "s3" and parts.netloc:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc):
+                raise ValueError(
+                    "a bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens,"
+                    " and begins and ends with a letter or digit"
+                )
             return value
         if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
             return value
@@ -364,10 +369,29 @@ def _explain(error: ValidationError, layers: list[tuple[str, dict[str, Any]]]) -
         return ConfigError(f"{place}: unknown key '{key}'")
     if first["type"] == "missing":
         return ConfigError(f"{place}: {key} is not there, and it has no default")
-    message = first["msg"].removeprefix("Value error, ")
+    message = _EXPECTED.get(first["type"], first["msg"]).format_map(first.get("ctx", {})).removeprefix("Value error, ")
     given = first["input"]
     shown = f", not {given!r}" if isinstance(given, str | int | float) and "secret" not in key else ""
     return ConfigError(f"{place}: {key}: {message}{shown}")
+
+
+_EXPECTED = {
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "greater_than": "expected more than {gt:g}",
+    "greater_than_equal": "expected {ge} or more",
+    "int_from_float": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_type": "expected a whole number",
+    "less_than_equal": "expected {le} or less",
+    "literal_error": "expected {expected}",
+    "model_type": "expected a section, with its keys below it",
+    "path_type": "expected a path in quotes",
+    "string_type": "expected a text in quotes",
+    "too_short": "expected a list with at least {min_length} entry",
+    "tuple_type": 'expected a list, such as ["one", "two"]',
+}
+"""What pydantic found, in the words of someone who edits a file."""
 
 
 def _key(location: tuple[int | str, ...]) -> str:

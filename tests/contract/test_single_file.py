@@ -54,10 +54,12 @@ async def test_the_file_lasts_once_it_is_said_to_be_there(tmp_path: Path) -> Non
     assert disk.calls == [("sync", part), ("rename", part, "app"), ("sync_folder", ".")]
 
 
-@pytest.mark.parametrize("place", ["folder", "fifo"])
+@pytest.mark.parametrize("place", ["folder", "fifo", "link"])
 async def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path, disk: Disk, place: str) -> None:
     if place == "folder":
         (tmp_path / place).mkdir()
+    elif place == "link":
+        (tmp_path / place).symlink_to("elsewhere")
     else:
         os.mkfifo(tmp_path / place)
     with pytest.raises(StoreUnusable, match="not a regular file"):

@@ -226,12 +226,26 @@ def test_fetch_replaces_another_file(shell: Shell) -> None:
     assert (shell.folder / "here").read_bytes() == BODY
 
 
-def test_fetch_follows_a_link_to_the_file_that_it_stands_for(shell: Shell) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_fetch_neither_follows_nor_replaces_a_link_and_names_the_file_behind_it(shell: Shell, there: bool) -> None:
     shell.run(*PUBLISH)
+    real, link = shell.folder / "real", shell.folder / "link"
+    link.symlink_to("real")
+    if there:
+        real.write_text("precious")
+    line = shell.run("fetch", TARGET, "-o", "link").failure(2)
+    assert f"{link} is a symbolic link" in line
+    assert str(real) in line
+    assert link.is_symlink()
+    assert (real.read_text() if real.exists() else None) == ("precious" if there else None)
+
+
+def test_fetch_takes_folders_behind_links_as_they_are(shell: Shell) -> None:
+    shell.run(*PUBLISH)
+    (shell.folder / "real").mkdir()
     (shell.folder / "link").symlink_to("real")
-    assert shell.run("fetch", TARGET, "-o", "link").status == 0
-    assert (shell.folder / "link").is_symlink()
-    assert (shell.folder / "real").read_bytes() == BODY
+    assert shell.run("fetch", TARGET, "-o", "link/file").status == 0
+    assert (shell.folder / "real" / "file").read_bytes() == BODY
 
 
 @pytest.mark.parametrize("place", [".", "/dev/null", "absent/file", "pipe"])

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import file_digest
+from io import BufferedReader
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,8 @@ def fetch(
 ) -> None:
     """Download TARGET, verified against the catalog, as an executable file; print its path.
 
-    The file appears only once all of it is verified; a right one that is there already is kept.
+    The file appears only once all of it is verified; a right one that is there already is kept, and
+    a symbolic link in its place is refused.
     """
     settings = read_settings(config, overrides)
     name = parse_target(target)
@@ -66,12 +68,23 @@ def fetch(
 
 
 def _destination(file: Path) -> Path:
-    """Check before anything is asked for that a regular file can be put there; links are followed."""
-    file = Path(os.path.realpath(file))
-    if not file.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {file.parent}", param_hint="-o")
+    """Check before anything is asked for that a regular file can be put there.
+
+    A link is refused: replacing what it leads to writes where nobody looked (a link laid in /tmp, fetched to by root),
+    replacing the link itself is not what a copy does.
+    """
+    folder = Path(os.path.realpath(file.parent))
+    if not folder.is_dir():
+        raise typer.BadParameter(f"there is no folder {folder}", param_hint="-o")
+    if file.name in ("", ".."):
+        raise typer.BadParameter(f"{file} is no name of a file", param_hint="-o")
+    file = folder / file.name
     with suppress(FileNotFoundError):
-        if not stat.S_ISREG(file.stat().st_mode):
+        mode = file.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            place = os.path.realpath(file)
+            raise typer.BadParameter(f"{file} is a symbolic link; name the file itself: {place}", param_hint="-o")
+        if not stat.S_ISREG(mode):
             raise typer.BadParameter(f"{file} is there and is not a regular file", param_hint="-o")
     return file
 
@@ -111,7 +124,7 @@ async def _watch(flights: Flights, progress: Callable[[str, int, int], None]) ->
 
 def _is_there(artifact: Artifact, file: Path) -> bool:
     try:
-        with file.open("rb") as opened:
+        with _open_itself(file) as opened:
             same_size = os.fstat(opened.fileno()).st_size == artifact.size_bytes
             return same_size and file_digest(opened, "sha256").hexdigest() == artifact.digest
     except FileNotFoundError:
@@ -122,10 +135,15 @@ def _is_there(artifact: Artifact, file: Path) -> bool:
         ) from error
 
 
+def _open_itself(file: Path) -> BufferedReader:
+    return os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+
+
 def _make_executable(file: Path) -> None:
     """Let those run it who may read it."""
     try:
-        mode = stat.S_IMODE(file.stat().st_mode)
-        file.chmod(mode | (mode & 0o444) >> 2)
+        with _open_itself(file) as opened:
+            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+            os.fchmod(opened.fileno(), mode | (mode & 0o444) >> 2)
     except OSError as error:
         raise StoreUnusable(f"{file} can't be made executable: {error.strerror}", advice="Run chmod +x.") from error

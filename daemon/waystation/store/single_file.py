@@ -69,10 +69,10 @@ class SingleFile:
         except FileNotFoundError:
             pass
         else:
-            if not (stat.S_ISREG(there.st_mode) or stat.S_ISLNK(there.st_mode)):
+            if not stat.S_ISREG(there.st_mode):
                 raise StoreUnusable(
                     f"{self._path} is there and not a regular file",
-                    advice="Name a file with -o, not a folder or device.",
+                    advice="Name a file with -o, not a folder, link or device.",
                 )
         name = os.fsdecode(os.fsencode(self._path.name)[:_NAME_BYTES])
         temporary = self._path.with_name(f".{name}.{secrets.token_hex(4)}.part")

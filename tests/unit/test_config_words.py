@@ -1,0 +1,70 @@
+"""A wrong setting is one line in our words, not in those of the library that found it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from waystation.config import Settings, load_settings
+from waystation.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEYS = [
+    f"{section}.{key}"
+    for section in Settings.model_fields
+    if section != "prefetch"
+    for key in type(getattr(Settings(), section)).model_fields
+]
+WRONG = ["[]", "{}", '""', '"nonsense"', "[7]", "7.5", "-1", "true", "{ a = 1 }", "2026-11-25"]
+OF_THE_LIBRARY = re.compile(r"Input|Tuple|Value error|validation|dictionary|instance|<class|pydantic")
+
+
+def complaint(tmp_path: Path, text: str) -> str | None:
+    file = tmp_path / "waystation.toml"
+    file.write_text(text + "\n")
+    try:
+        load_settings(file, environment={})
+    except ConfigError as error:
+        place, _, said = str(error).partition(": ")
+        return said if place == str(file) else str(error)
+    return None
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_whatever_is_wrong_with_a_key_is_said_in_our_words(tmp_path: Path, key: str) -> None:
+    section, name = key.split(".")
+    complaints = [complaint(tmp_path, f"[{section}]\n{name} = {value}") for value in WRONG]
+    said = [each for each in complaints if each is not None]
+    assert len(said) >= 3
+    for each in said:
+        assert each.startswith((f"{key}: ", "unknown key"))
+        assert not OF_THE_LIBRARY.search(each), each
+        assert each.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[mirror]\nlisten = []", "mirror.listen: expected a list with at least 1 entry"),
+        ('[mirror]\nlisten = "x"', """mirror.listen: expected a list, such as ["one", "two"], not 'x'"""),
+        ('[catalog]\nmode = "signed"', "catalog.mode: expected 'plain', not 'signed'"),
+        ("[origin]\nmax_connections = 0", "origin.max_connections: expected 1 or more, not 0"),
+        ("mirror = 7", "mirror: expected a section, with its keys below it, not 7"),
+    ],
+)
+def test_it_names_the_key_and_what_was_expected(tmp_path: Path, text: str, said: str) -> None:
+    assert complaint(tmp_path, text) == said
+
+
+@pytest.mark.parametrize("url", ["s3://b", "s3://ab", f"s3://{'b' * 64}", "s3://Bucket", "s3://-bucket", "s3://b_b_b"])
+def test_a_name_that_no_bucket_can_have_is_told_the_rule(tmp_path: Path, url: str) -> None:
+    assert "3 to 63" in (complaint(tmp_path, f'[origin]\nurl = "{url}"') or "")
+
+
+@pytest.mark.parametrize("url", ["s3://abc", f"s3://{'b' * 63}/prefix", "s3://my.bucket-1"])
+def test_a_name_that_a_bucket_can_have_is_taken(tmp_path: Path, url: str) -> None:
+    assert complaint(tmp_path, f'[origin]\nurl = "{url}"') is None
