@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 
+from chaos import cycles
 from chaos.rounds import run
 
 
@@ -16,12 +17,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600, help="how long (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help="how many rounds at most (default: as many as the time allows)")
+    parser.add_argument("--cycles", type=int, help="kill nothing: fetch and evict so often, and state what is held")
     parser.add_argument("--seed", type=int, help="repeat a run's choices, though not its timing")
     options = parser.parse_args()
     seed = secrets.randbits(32) if options.seed is None else options.seed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
     try:
+        if options.cycles:
+            print(cycles.table(asyncio.run(cycles.run(options.cycles, seed=seed, say=_say))))  # noqa: T201
+            return 0
         tally = asyncio.run(run(seed=seed, seconds=options.seconds, rounds=options.rounds, say=_say))
     except KeyboardInterrupt:
         _say(f"given up; everything is stopped (seed {seed})")
