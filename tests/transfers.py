@@ -20,6 +20,7 @@ from waystation.model import Artifact, Digest, Span, TargetPath
 from waystation.origin.directory import DirectoryOrigin
 from waystation.pieces import PiecesLine, TreeHasher, dump_pieces
 from waystation.store.disk_store import DiskStore
+from waystation.store.memory_spool import PassThrough
 from waystation.transfer.flights import Flights
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class World:
     store: DiskStore
     transfers: Flights
     metrics: Metrics
+    passing: PassThrough
 
     async def artifact(
         self, size_bytes: int, *, pieces: bool = True, name: str = "app/app-1-x86_64", seed: int = 1
@@ -83,19 +85,29 @@ async def read(body: Body, span: Span | None = None) -> bytes:
 
 @asynccontextmanager
 async def world(
-    tmp_path: Path, metrics: Metrics, *, disk: Disk | None = None, max_size: int = 1024 * MIB, **transfer: object
+    tmp_path: Path,
+    metrics: Metrics,
+    *,
+    disk: Disk | None = None,
+    max_size: int = 1024 * MIB,
+    pass_through: int = 0,
+    store_path: Path | None = None,
+    **transfer: object,
 ) -> AsyncIterator[World]:
     root = tmp_path / "origin"
     root.mkdir(exist_ok=True)
     origin = FaultyOrigin(DirectoryOrigin(root, disk=Disk()))
     store = DiskStore(
-        StoreSettings(path=tmp_path / "store", max_size=max_size, min_free=0), disk=disk or Disk(), metrics=metrics
+        StoreSettings(path=store_path or tmp_path / "store", max_size=max_size, min_free=0),
+        disk=disk or Disk(),
+        metrics=metrics,
     )
     await store.recover()
     settings = TransferSettings.model_validate({"stall_timeout": 5, **transfer})
-    transfers = Flights(origin, store, settings=settings, metrics=metrics)
+    passing = PassThrough(pass_through)
+    transfers = Flights(origin, store, settings=settings, metrics=metrics, pass_through=passing)
     try:
-        yield World(root, origin, store, transfers, metrics)
+        yield World(root, origin, store, transfers, metrics, passing)
     finally:
         origin.release()
         await transfers.close()

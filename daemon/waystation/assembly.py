@@ -11,6 +11,7 @@ from waystation.catalog.plain import PlainCatalog
 from waystation.disk import Disk
 from waystation.origin.opening import open_origin
 from waystation.store.disk_store import DiskStore
+from waystation.store.memory_spool import PassThrough
 from waystation.telemetry.metrics import Metrics
 from waystation.transfer.flights import Flights
 
@@ -63,7 +64,13 @@ async def open_parts(settings: Settings, metrics: Metrics | None = None) -> Asyn
         catalog = open_catalog(settings, origin, metrics, remember=True)
         stack.push_async_callback(catalog.close)
         await catalog.load()
-        transfers = Flights(origin, store, settings=settings.transfer, metrics=metrics)
+        transfers = Flights(
+            origin,
+            store,
+            settings=settings.transfer,
+            metrics=metrics,
+            pass_through=PassThrough(settings.store.pass_through_memory),
+        )
         stack.push_async_callback(transfers.close)
         yield Parts(
             settings, metrics, origin, catalog, store, transfers, Admission(catalog, refresh_s=settings.catalog.refresh)

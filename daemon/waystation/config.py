@@ -190,6 +190,8 @@ class StoreSettings(_Section):
     path: Path = Field(default_factory=_default_store_path)
     max_size: Size = 20 * 1024**3
     min_free: Size = 1024**3
+    pass_through_memory: Size = 64 * 1024**2
+    """What is passed through without storing it may take so much memory, all clients together."""
 
 
 class TransferSettings(_Section):

@@ -38,6 +38,7 @@ class CacheResult(StrEnum):
     HIT = "hit"
     MISS = "miss"
     JOINED = "joined"
+    PASSED = "passed"
     NONE = "none"
 
 

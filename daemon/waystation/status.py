@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 CircuitState = Literal["closed", "open", "half-open"]
-FlightState = Literal["queued", "fetching", "sealing", "done", "failed", "abandoned"]
+FlightState = Literal["queued", "fetching", "sealing", "passing", "done", "failed", "abandoned"]
 
 
 @dataclass(frozen=True, slots=True)

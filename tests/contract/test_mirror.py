@@ -224,6 +224,35 @@ async def test_a_large_blob_that_was_cut_short_while_it_is_served_is_fetched_aga
     assert (await world.ask("/artifacts/app/large")).body == large
 
 
+# --- what has no room ----------------------------------------------------------------------------
+
+
+async def test_what_has_no_room_is_passed_through_and_called_so_and_without_pieces_it_is_a_507(tmp_path: Path) -> None:
+    large, small = random_bytes(20 * 1024 * 1024), random_bytes(1000)
+    with structlog.testing.capture_logs() as lines:
+        async with running_mirror(tmp_path, max_size=500) as world:
+            world.put("app/large", large, pieces=True, piece_length=1024 * 1024)
+            digest = world.put("app/small", small, pieces=True)
+            world.put("app/whole", large)
+            for _ in range(2):
+                assert (await world.ask("/artifacts/app/large")).body == large
+                assert (await world.ask("/artifacts/app/large", "Range: bytes=5000000-9999999")).body == large[
+                    5000000:10000000
+                ]
+                assert (await world.ask("/artifacts/app/small")).body == small
+            assert world.mirror._memory.get(Digest(digest)) is None, "it is kept nowhere"
+            answer = await world.ask("/artifacts/app/whole")
+            assert (answer.code, answer.body[:9]) == (507, b"no_room: ")
+            await world.until_counted(code="507", reason="no_room")
+            assert world.counted(code="200", cache="passed", reason="ok") == 4
+            assert world.counted(code="206", cache="passed", reason="ok") == 2
+            served = world.metrics.registry.get_sample_value("waystation_served_bytes_total", {"cache": "passed"})
+            assert served == 2 * (len(large) + 5000000 + len(small))
+            assert world.parts.store.status().stored_bytes == 0
+    assert [line["log_level"] for line in lines if line["event"] == "passing_through"] == ["info"] * 6
+    assert not [line for line in lines if line["log_level"] == "error"]
+
+
 # --- what goes with a target ---------------------------------------------------------------------
 
 

@@ -39,17 +39,39 @@ class PlanMachine(RuleBasedStateMachine):
         width=st.integers(1, 4),
         window=st.one_of(st.none(), st.integers(1, 8)),
         large=st.booleans(),
+        wanted=st.tuples(st.integers(0, 59), st.integers(1, 60)),
     )
-    def begin(self, pieces: int, tail: int, suspects: set[int], width: int, window: int | None, large: bool) -> None:
+    def begin(
+        self,
+        pieces: int,
+        tail: int,
+        suspects: set[int],
+        width: int,
+        window: int | None,
+        large: bool,
+        wanted: tuple[int, int],
+    ) -> None:
         length = 4 * 1024 * 1024 if large else BLOCK_BYTES * 4
         self.count = pieces
         self.window = window
         suspect = frozenset(index for index in suspects if index < pieces)
-        self.plan = Plan(artifact((pieces - 1) * length + tail, length), suspect, window, width=width, retries=RETRIES)
+        self.wanted = range(pieces)
+        if window is not None:  # only such a flight is about less than everything, and nothing lies in its spool yet
+            suspect = frozenset()
+            if wanted[0] < min(wanted[1], pieces):
+                self.wanted = range(wanted[0], min(wanted[1], pieces))
+        self.plan = Plan(
+            artifact((pieces - 1) * length + tail, length),
+            suspect,
+            window,
+            width=width,
+            retries=RETRIES,
+            wanted=self.wanted,
+        )
         self.width = width
         self.unknown = set(suspect)
-        self.riders[RiderId(0)] = 0
-        self.plan.seek(RiderId(0), 0)
+        self.riders[RiderId(0)] = self.wanted.start
+        self.plan.seek(RiderId(0), self.wanted.start)
         assert self.plan.count == pieces
 
     @rule()
@@ -60,6 +82,7 @@ class PlanMachine(RuleBasedStateMachine):
             wanted = set(range(job.first, job.stop))
             assert wanted
             assert not wanted & self.held, "a held piece was asked for"
+            assert wanted <= set(self.wanted), "a piece was asked for that nobody wants"
             for other in self.running:
                 assert not wanted & set(range(self.running[other], other.stop)), "a piece was asked for twice at a time"
             if isinstance(job, Recheck):
@@ -119,7 +142,7 @@ class PlanMachine(RuleBasedStateMachine):
     @rule(rider=st.integers(0, 3), place=st.one_of(st.none(), st.integers(0, 60)))
     def seek(self, rider: int, place: int | None) -> None:
         if self.window is not None and place is not None:
-            place = max(place, self.riders.get(RiderId(rider), 0))
+            place = max(place, self.riders.get(RiderId(rider), self.wanted.start))
         if place is None:
             self.riders.pop(RiderId(rider), None)
         else:
@@ -139,8 +162,8 @@ class PlanMachine(RuleBasedStateMachine):
     @invariant()
     def counts(self) -> None:
         if hasattr(self, "plan") and not self.ended:
-            assert self.plan.complete == (len(self.held) == self.count)
-            assert all(index in self.held for index in range(self.plan.watermark))
+            assert self.plan.complete == (len(self.held) == len(self.wanted))
+            assert all(index in self.held for index in range(self.wanted.start, self.plan.watermark))
             assert self.plan.watermark == self.count or self.plan.watermark not in self.held
 
     def teardown(self) -> None:
@@ -149,7 +172,7 @@ class PlanMachine(RuleBasedStateMachine):
             return
         for rider in list(self.riders):
             self.plan.seek(rider, None)
-        self.riders = {RiderId(9): 0}
+        self.riders = {RiderId(9): self.wanted.start}
         steps = 0
         while not self.plan.complete:
             self.riders[RiderId(9)] = self.plan.watermark

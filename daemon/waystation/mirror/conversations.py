@@ -189,12 +189,15 @@ class Conversations:
             turn.exchange.cache = CacheResult.HIT
         else:
             async with self._transfers.open(artifact) as body:
-                turn.exchange.cache = body.cache
-                if artifact.size_bytes > MAX_BLOB_BYTES:
-                    await send_body(body, shown, choice, turn)
-                    return
-                data = await read_small(body)
-            self._memory.put(artifact.digest, data)
+                try:
+                    if artifact.size_bytes > MAX_BLOB_BYTES:
+                        await send_body(body, shown, choice, turn)
+                        return
+                    data = await read_small(body)
+                finally:
+                    turn.exchange.cache = body.cache
+            if body.cache is not CacheResult.PASSED:
+                self._memory.put(artifact.digest, data)
         self._write(shown, choice, data, turn)
 
     async def _describe(self, route: Route, turn: Turn) -> None:

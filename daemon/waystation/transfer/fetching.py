@@ -9,7 +9,7 @@ from random import uniform
 from typing import TYPE_CHECKING
 
 from waystation.errors import NoRoom, OriginError, StoreError, StoreUnusable
-from waystation.transfer.plan import Recheck
+from waystation.transfer.plan import Recheck, RiderId
 from waystation.transfer.workers import PieceChecks, RangeJob, RecheckJob
 
 if TYPE_CHECKING:
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from waystation.store.interface import Spool
     from waystation.telemetry.metrics import Metrics
     from waystation.transfer.on_demand import SourceOnDemand
-    from waystation.transfer.plan import Ask, Plan, RiderId
+    from waystation.transfer.plan import Ask, Plan
     from waystation.transfer.precedence import Ticket
     from waystation.transfer.waiting import Waiting
     from waystation.transfer.workers import Landing, WholeHash, Workers
 
+HASH = RiderId(-1)
+"""In a window, the whole hash is a rider like any other, set down at byte 0: pieces stay until it is past them."""
 HASH_STEP_BYTES = 16 * 1024 * 1024
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 3.0
@@ -63,8 +65,10 @@ class Fetching:
         self._resume_at = 0.0
 
     def seek(self, rider: RiderId, at: int) -> None:
-        """Tell the plan at which byte a rider stands."""
+        """Tell the plan at which byte a rider stands, and a spool with a window what nobody needs any more."""
         self._plan.seek(rider, at // self._plan.unit_bytes)
+        if self._spool.window is not None:
+            self._spool.free(self._plan.slowest)
         self.look_again()
 
     def look_again(self) -> None:
@@ -115,6 +119,8 @@ class Fetching:
                 )
             except OSError as error:
                 raise _disk_refused(error) from error
+            if self._spool.window is not None:
+                self.seek(HASH, whole.hashed_bytes)
 
     async def _ask(self, ask: Ask, source: Source) -> None:
         plan = self._plan

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from waystation.errors import DigestMismatch, Missing, OriginError, TransferError, WaystationError
+from waystation.errors import Missing, OriginError, TransferError, WaystationError
 from waystation.model import Priority, Span
 from waystation.status import FlightStatus
 from waystation.transfer.ahead import AskedAhead
+from waystation.transfer.ending import cause_of, check_whole, report
 from waystation.transfer.fetching import Fetching
 from waystation.transfer.layer import fetch_pieces, kept_pieces
 from waystation.transfer.on_demand import SourceOnDemand
@@ -63,6 +64,8 @@ class Flight:
         self.artifact = artifact
         self.state: FlightState = "queued"
         self.ended = asyncio.Event()
+        self.pieces: CheckedPieces | None = None
+        """Once known: with them, what the store has no room for can be passed through."""
         self._origin = origin
         self._shelf = shelf
         self._settings = settings
@@ -193,9 +196,9 @@ class Flight:
             self._error = TransferError("the transfer was given up", advice="Ask again.")
         except Exception as error:  # noqa: BLE001 - the flight's own task: whatever ended it, its riders must hear of it
             self.state = "failed"
-            self._error = _cause_of(error)
+            self._error = cause_of(error)
             keep = isinstance(self._error, OriginError)
-            self._report(self._error)
+            report(self.artifact, self._error, self._metrics)
         finally:
             self._metrics.flight_seconds.observe(self._monotonic() - began)
             if self._spool:
@@ -211,10 +214,10 @@ class Flight:
         source = SourceOnDemand(self._open_source)
         try:
             async with asyncio.TaskGroup() as group:
-                pieces = await kept_pieces(self._shelf, self.artifact)
+                self.pieces = pieces = await kept_pieces(self._shelf, self.artifact)
                 if self.artifact.pieces and not pieces:
                     await self._ask_ahead(group, source)
-                    pieces = await self._fetch_pieces()
+                    self.pieces = pieces = await self._fetch_pieces()
                 self._spool = spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
                 whole = await self._check_whole(spool) if spool.suspect and not pieces else None
                 if not whole:
@@ -290,11 +293,7 @@ class Flight:
 
     async def _seal(self, whole: WholeHash, spool: Spool) -> None:
         self.state = "sealing"
-        if whole.digest() != self.artifact.digest:
-            raise DigestMismatch(
-                f"the origin's bytes of {self.artifact.target} have sha256 {whole.digest()},"
-                f" the catalog said {self.artifact.digest}"
-            )
+        check_whole(whole, self.artifact)
         self.verified = True
         self._waiting.all()
         await spool.commit()
@@ -304,18 +303,6 @@ class Flight:
         if self._lease:
             self._lease.close()
             self._lease = None
-
-    def _report(self, error: WaystationError) -> None:
-        if isinstance(error, TransferError):
-            self._metrics.verification_failures.labels("origin").inc()
-        log.error(
-            "flight_failed",
-            target=self.artifact.target,
-            digest=self.artifact.digest,
-            reason=error.reason,
-            detail=str(error),
-            advice=error.advice,
-        )
 
     # --- waiting -------------------------------------------------------------------------------
 
@@ -333,13 +320,3 @@ class Flight:
         self._riders[rider] = at
         if self._fetching:
             self._fetching.seek(rider, at)
-
-
-def _cause_of(error: BaseException) -> WaystationError:
-    """Find the first error of ours in a task group's end; anything else is a fault of this program."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, WaystationError):
-        return error
-    log.error("flight_broke", exc_info=error)
-    return TransferError("the transfer broke on a fault of its own", advice="Report the log line `flight_broke`.")

@@ -1,4 +1,4 @@
-"""One flight a digest, however many ask: hit, join or start."""
+"""One flight a digest, however many ask: hit, join or start; and past the store where it has no room."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from waystation.errors import DigestMismatch, NotStored
+from waystation.errors import DigestMismatch, NoRoom, NotStored
 from waystation.model import CacheResult, Priority, Span
 from waystation.transfer.flight import Flight
 from waystation.transfer.pace import Pace
+from waystation.transfer.passage import Passage, pieces_to_pass
 from waystation.transfer.precedence import Precedence
 from waystation.transfer.workers import Workers
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from waystation.origin.interface import Origin
     from waystation.status import FlightStatus
     from waystation.store.interface import Blob, Shelf
+    from waystation.store.memory_spool import PassThrough
     from waystation.telemetry.metrics import Metrics
     from waystation.transfer.interface import Body
 
@@ -39,6 +41,7 @@ class Flights:
         *,
         settings: TransferSettings,
         metrics: Metrics,
+        pass_through: PassThrough | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -49,10 +52,13 @@ class Flights:
         self._monotonic = monotonic
         self._wall = wall
         at_once = settings.max_flights + settings.prefetch_flights
+        at_once += pass_through.windows if pass_through else 0
         self._workers = Workers(at_once * (settings.connections + THREADS_BESIDE_RANGES))
         self._precedence = Precedence(clients=settings.max_flights, prefetches=settings.prefetch_flights)
         self._pace = Pace(settings.prefetch_bandwidth) if settings.prefetch_bandwidth else None
+        self._pass_through = pass_through
         self._flights: dict[Digest, Flight] = {}
+        self._passages: set[Passage] = set()
         self._true_sizes: dict[Digest, int] = {}
         """Of blobs that were read again since the catalog claimed another size for them."""
 
@@ -74,9 +80,10 @@ class Flights:
         if flight:
             if flight.artifact.size_bytes != artifact.size_bytes:
                 raise _impossible(artifact, flight.artifact.size_bytes)
-            ride = Ride(artifact, flight, CacheResult.HIT if flight.verified else CacheResult.JOINED, priority)
+            cache = CacheResult.HIT if flight.verified else CacheResult.JOINED
         else:
-            ride = Ride(artifact, self._start(artifact, priority), CacheResult.MISS, priority)
+            flight, cache = self._start(artifact, priority), CacheResult.MISS
+        ride = Ride(artifact, flight, cache, priority, self._pass)
         try:
             yield ride
         finally:
@@ -84,14 +91,17 @@ class Flights:
 
     def flights(self) -> tuple[FlightStatus, ...]:
         """A snapshot of what is running; never waits."""
-        return tuple(flight.status() for flight in self._flights.values())
+        flights = tuple(flight.status() for flight in self._flights.values())
+        return flights + tuple(passage.status() for passage in self._passages)
 
     async def close(self) -> None:
         """Abandon what is running, keeping the spools, and wait for its end; what is sealing finishes."""
-        for flight in list(self._flights.values()):
+        for flight in self._flights.values():
             flight.abandon()
-        for flight in list(self._flights.values()):
-            await flight.ended.wait()
+        for passage in self._passages:
+            passage.leave()
+        for ended in [each.ended for each in self._flights.values()] + [each.ended for each in self._passages]:
+            await ended.wait()
         self._workers.close()
 
     async def _doubt(self, artifact: Artifact, stored_bytes: int) -> None:
@@ -131,6 +141,38 @@ class Flights:
         del self._flights[flight.artifact.digest]
         self._metrics.flights.dec()
 
+    def _pass(self, flight: Flight, span: Span, no_room: NoRoom) -> Passage:
+        """Start what needs no room in the store, for one client of a flight that found none.
+
+        Raises:
+            NoRoom: `no_room`, where the artifact leaves only as a whole; or there is no memory for it either.
+        """
+        artifact = flight.artifact
+        if not self._pass_through or not flight.pieces or not artifact.pieces:
+            raise no_room
+        wanted = pieces_to_pass(artifact.size_bytes, artifact.pieces.piece_length, span)
+        passage = Passage(
+            artifact,
+            flight.pieces.layer,
+            self._pass_through.reserve(artifact, wanted),
+            wanted,
+            self._origin,
+            settings=self._settings,
+            metrics=self._metrics,
+            workers=self._workers,
+            ticket=self._precedence.ticket(Priority.CLIENT),
+            monotonic=self._monotonic,
+            wall=self._wall,
+        )
+        self._passages.add(passage)
+        self._metrics.flights.inc()
+        passage.start(span.start, self._passed)
+        return passage
+
+    def _passed(self, passage: Passage) -> None:
+        self._passages.remove(passage)
+        self._metrics.flights.dec()
+
 
 class Hit:
     """A body that is here already: one run, one sendfile."""
@@ -155,13 +197,25 @@ class Hit:
 
 
 class Ride:
-    """A body that is arriving; its descriptor is its own, since a slow reader may outlive the flight."""
+    """A body that is arriving; its descriptor is its own, since a slow reader may outlive the flight.
 
-    def __init__(self, artifact: Artifact, flight: Flight, cache: CacheResult, priority: Priority) -> None:
+    Where its flight finds no room in the store, it goes on alone in a passage.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        flight: Flight,
+        cache: CacheResult,
+        priority: Priority,
+        pass_through: Callable[[Flight, Span, NoRoom], Passage],
+    ) -> None:
         self.artifact = artifact
         self.cache = cache
         self._flight = flight
         self._rider = flight.board(priority)
+        self._pass_through = pass_through
+        self._passage: Passage | None = None
         self._fd: int | None = None
 
     @property
@@ -172,10 +226,21 @@ class Ride:
 
     async def runs(self, span: Span) -> AsyncIterator[Span]:
         """Yield what may leave of the span, as it arrives."""
-        async for run in self._flight.runs(self._rider, span):
+        runs = self._flight.runs(self._rider, span)
+        try:
+            run = await anext(runs, None)
+        except NoRoom as no_room:
+            if self._fd is not None:
+                raise
+            self._passage = self._pass_through(self._flight, span, no_room)
+            self.cache = CacheResult.PASSED
+            runs = self._passage.runs(span)
+            run = await anext(runs, None)
+        while run:
             if self._fd is None:
-                self._fd = self._flight.duplicate_fd()
+                self._fd = (self._passage or self._flight).duplicate_fd()
             yield run
+            run = await anext(runs, None)
 
     async def stored(self) -> None:
         """Wait until the flight has ended well."""
@@ -184,6 +249,8 @@ class Ride:
     def leave(self) -> None:
         """Give up the ride."""
         self._flight.leave(self._rider)
+        if self._passage:
+            self._passage.leave()
         if self._fd is not None:
             os.close(self._fd)
 

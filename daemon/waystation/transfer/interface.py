@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 
 
 class Body(Protocol):
-    """What a face serves. Hit, join and miss look alike."""
+    """What a face serves. Hit, join, miss and what is passed through look alike."""
 
     artifact: Artifact
     cache: CacheResult
+    """Right from the first run on: only then is it known whether there is room."""
 
     @property
     def fd(self) -> int:
-        """Readable by sendfile at the artifact's own offsets, within the runs released so far (one or more)."""
+        """Readable by sendfile at the artifact's own offsets, within the last run that was released.
+
+        What is passed through is gone from there once the next run is asked for.
+        """
         ...
 
     def runs(self, span: Span) -> AsyncIterator[Span]:
@@ -46,7 +50,7 @@ class Transfers(Protocol):
     """One flight a digest, each in its own task group: queued → fetching → sealing → done | failed | abandoned."""
 
     def open(self, artifact: Artifact, priority: Priority = Priority.CLIENT) -> AbstractAsyncContextManager[Body]:
-        """Hit, join or start. Leaving the block gives up the ride.
+        """Hit, join or start; past the store, alone, where it has no room. Leaving the block gives up the ride.
 
         What a client asks for goes before what is prefetched: it has slots of its own, prefetching asks the origin
         for nothing while a client's range is under way, and a client that joins a prefetching flight lifts it.
@@ -54,7 +58,7 @@ class Transfers(Protocol):
         finishes. A newcomer to a flight that is ending awaits that end, then looks again.
 
         Raises:
-            NoRoom: the store can't make room.
+            DigestMismatch: the artifact's size can't be that of its digest.
         """
         ...
 

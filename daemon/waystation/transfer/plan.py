@@ -23,7 +23,7 @@ RiderId = NewType("RiderId", int)
 RANGE_BYTES = 16 * 1024 * 1024
 """How much one range asks for; also the slice of an artifact without pieces."""
 
-_MISSING, _SUSPECT, _ASKED, _HELD = range(4)
+_MISSING, _SUSPECT, _ASKED, _HELD, _UNWANTED = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,21 @@ class Plan:
 
     `width` is how many ranges may be asked for at once, from the first good piece on; before it,
     one. `retries` is the one budget of a flight: so many ranges may be lost in a row without a
-    good piece between them.
+    good piece between them. `wanted` is what this flight is about, where that is not every piece.
+
+    With a `window`, no piece is asked for that lies so many or more ahead of the slowest rider. It moves by half of
+    itself: one half is asked for, in one range, while the other leaves.
     """
 
     def __init__(
-        self, artifact: Artifact, suspect: frozenset[int], window: int | None, *, width: int, retries: int
+        self,
+        artifact: Artifact,
+        suspect: frozenset[int],
+        window: int | None,
+        *,
+        width: int,
+        retries: int,
+        wanted: range | None = None,
     ) -> None:
         self.unit_bytes = artifact.pieces.piece_length if artifact.pieces else RANGE_BYTES
         self.count = piece_count(artifact.size_bytes, self.unit_bytes)
@@ -78,11 +88,13 @@ class Plan:
         self._retries = retries
         self._losses = 0
         self._proven = False
-        self._state = bytearray(self.count)
+        self._wanted = range(self.count) if wanted is None else wanted
+        self._state = bytearray([_UNWANTED]) * self.count
+        self._state[self._wanted.start : self._wanted.stop] = bytes([_MISSING]) * len(self._wanted)
         for index in suspect:
             self._state[index] = _SUSPECT
         self._held = 0
-        self._watermark = 0
+        self._watermark = self._wanted.start
         self._bad: set[int] = set()
         self._asks: list[_Running] = []
         self._recheck: _Running | None = None
@@ -93,18 +105,23 @@ class Plan:
 
     @property
     def complete(self) -> bool:
-        """Every piece is held."""
-        return self._held == self.count
+        """Every wanted piece is held."""
+        return self._held == len(self._wanted)
 
     @property
     def watermark(self) -> int:
-        """How many pieces are held from the first on without a gap."""
+        """The first piece, from the first wanted one on, that is not held."""
         return self._watermark
 
     @property
     def asks(self) -> bool:
         """Whether the origin is being asked for anything."""
         return bool(self._asks)
+
+    @property
+    def slowest(self) -> int:
+        """The piece at which the slowest rider stands."""
+        return min((rider.index for rider in self._riders.values()), default=self._watermark)
 
     @property
     def losses(self) -> int:
@@ -262,8 +279,8 @@ class Plan:
     def _limit(self) -> int:
         if self._window is None:
             return self.count
-        slowest = min((rider.index for rider in self._riders.values()), default=self._watermark)
-        return min(self.count, slowest + self._window)
+        slowest = self.slowest
+        return min(self.count, slowest - slowest % max(1, self._window // 2) + self._window)
 
     def _running(self, index: int) -> _Running | None:
         return next((running for running in self._asks if running.at <= index < running.run.stop), None)
