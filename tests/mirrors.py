@@ -212,6 +212,7 @@ def status_of(parts: Parts, mirror: Mirror, *, ready: bool) -> StationStatus:
         started=0.0,
         ready=ready,
         not_ready_because=() if ready else ("the origin has not answered yet",),
+        log_level="info",
         listen=mirror.urls,
         origin=parts.origin.status(),
         catalog=parts.catalog.status(),

@@ -233,10 +233,13 @@ class AdminSettings(_Section):
     socket: Path = Field(default_factory=_default_socket)
 
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
 class LogSettings(_Section):
     """What the daemon says of itself, on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: LogLevel = "info"
     format: Literal["auto", "json", "console"] = "auto"
 
 

@@ -23,7 +23,7 @@ from waystation.explain.explainer import Explainer, Surroundings
 from waystation.mirror.replies import status_code
 from waystation.mirror.server import Mirror
 from waystation.status import StationStatus
-from waystation.telemetry.logs import configure_logs
+from waystation.telemetry.logs import configure_logs, log_level
 from waystation.telemetry.metrics import Metrics
 from waystation.transfer.layer import fetch_pieces
 
@@ -140,6 +140,7 @@ class _Station:
             started=self._started,
             ready=not missing,
             not_ready_because=tuple(missing),
+            log_level=log_level(),
             listen=tuple(self.mirror.urls),
             origin=origin,
             catalog=catalog,

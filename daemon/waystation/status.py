@@ -107,6 +107,7 @@ class StationStatus:
     started: float
     ready: bool
     not_ready_because: tuple[str, ...]
+    log_level: str
     listen: tuple[str, ...]
     origin: OriginStatus
     catalog: CatalogStatus

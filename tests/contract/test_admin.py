@@ -18,7 +18,8 @@ import structlog
 
 from admins import running_admin
 from waystation.admin.client import AdminClient
-from waystation.errors import DaemonError, NoDaemon, NotAllowed
+from waystation.errors import CallRefused, DaemonError, NoDaemon, NotAllowed
+from waystation.telemetry.logs import log_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -250,3 +251,12 @@ async def test_a_socket_that_is_not_open_to_this_user_says_so(tmp_path: Path, mo
     monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", denied)
     with pytest.raises(NotAllowed, match="not open to this user"):
         await AdminClient(tmp_path / "admin.sock").status()
+
+
+async def test_a_log_level_that_is_none_changes_nothing_and_names_those_that_are(tmp_path: Path) -> None:
+    async with running_admin(tmp_path) as (admin, _):
+        before = log_level()
+        with pytest.raises(CallRefused, match="'loud' is no log level") as caught:
+            await admin.change_log_level("loud")
+        assert log_level() == before
+    assert "debug, info, warning, error" in caught.value.advice

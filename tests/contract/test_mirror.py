@@ -16,6 +16,7 @@ import structlog
 
 from mirrors import World, running_mirror
 from stores import random_bytes
+from waystation.config import MirrorSettings
 from waystation.mirror.memory import MAX_BLOB_BYTES
 from waystation.model import Digest, TargetPath
 from waystation.pieces import BLOCK_BYTES, parse_pieces
@@ -409,3 +410,17 @@ async def test_no_name_that_a_client_or_a_bucket_made_up_steers_a_terminal_throu
         "app/\\u202eexe.\\u2066gnp-absent",
     }
     assert world.mirror.refusals()[0].target.isprintable()
+
+
+async def test_without_an_access_log_only_refusals_are_told_and_all_is_counted(tmp_path: Path) -> None:
+    mirror = MirrorSettings(listen=("http://127.0.0.1:0",), access_log=False)
+    with structlog.testing.capture_logs() as lines:
+        async with running_mirror(tmp_path, mirror=mirror) as world:
+            world.put(NAME, DATA)
+            assert (await world.ask(PATH)).code == 200
+            assert (await world.ask("/artifacts/app/absent")).code == 404
+            await world.until_counted(code="404")
+            await world.until_counted(code="200")
+    events = [line["event"] for line in lines]
+    assert "request_answered" not in events
+    assert events.count("request_refused") == 1

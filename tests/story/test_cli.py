@@ -473,7 +473,21 @@ def test_called_with_nothing_it_helps_and_exits_with_2(shell: Shell) -> None:
 def test_help_and_version_are_no_errors_and_need_no_configuration(shell: Shell) -> None:
     shell.config.write_text("nonsense")
     assert re.fullmatch(r"waystation \d+\.\d+\.\d+\n", shell.run("--version").out)
-    for verb in ("serve", "publish", "adopt", "list", "show", "stanza", "fetch", "status", "catalog", "store", "demo"):
+    for verb in (
+        "serve",
+        "publish",
+        "adopt",
+        "list",
+        "show",
+        "stanza",
+        "fetch",
+        "status",
+        "catalog",
+        "store",
+        "explain",
+        "log-level",
+        "demo",
+    ):
         helped = shell.run(verb, "--help")
         assert (helped.status, helped.err) == (0, "")
         assert f"waystation {verb}" in helped.out

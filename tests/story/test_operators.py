@@ -151,3 +151,32 @@ def test_without_a_daemon_explain_says_so_and_what_the_origin_alone_can_tell(com
     assert command.json("explain", "app/absent")["answer"]["code"] == 404
     assert command.json("explain", "/artifacts/a//b")["answer"]["reason"] == "malformed_request"
     assert not (command.origin.parent / "s" / "store" / "catalog.json").exists()
+
+
+# --- the log -------------------------------------------------------------------------------------
+
+
+def test_the_log_level_is_changed_while_the_daemon_runs(command: Command) -> None:
+    command.fetched(NAME, BODY)
+    station = command.station
+
+    def answered() -> int:
+        return len(station.log_lines("request_answered"))
+
+    assert command.json("log-level", "warning") == {"level": "warning", "before": "info"}
+    quiet = answered()
+    assert (station.artifact(NAME).code, station.artifact("app/absent").code) == (200, 404)
+    wait_until(lambda: len(station.log_lines("request_refused")) == 1, "the refusal is logged")
+    assert answered() == quiet
+    command.run("log-level", "error")
+    assert station.artifact("app/absent").code == 404
+
+    assert command.json("log-level", "debug")["before"] == "error"
+    assert len(station.log_lines("request_refused")) == 1
+    assert station.artifact(NAME).code == 200
+    wait_until(lambda: answered() > quiet, "answers are logged again")
+    command.run("status")
+    assert [line["level"] for line in station.log_lines("admin_call") if line["verb"] == "/status"] == ["debug"]
+    changes = [(line["before"], line["level_now"]) for line in station.log_lines("log_level_changed")]
+    assert changes == [("info", "warning"), ("warning", "error"), ("error", "debug")]
+    command.run("log-level", "loud", status=2)

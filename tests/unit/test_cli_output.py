@@ -35,6 +35,7 @@ STATION = StationStatus(
     started=NOW - 7500,
     ready=True,
     not_ready_because=(),
+    log_level="info",
     listen=("http://127.0.0.1:4650",),
     origin=OriginStatus(url="s3://artifacts", up=True, circuit="closed", retry_after_s=None, last_error=None),
     catalog=CatalogStatus(mode="plain", targets=12, last_refresh=NOW - 4),

@@ -38,6 +38,10 @@ class AdminClient:
         """An `Explanation` as JSON has it."""
         return dict(await self._ask("/explain", target=target))
 
+    async def change_log_level(self, level: str) -> str:
+        """Log from this level on, until the daemon ends; return what it was before."""
+        return str((await self._ask("/log-level", level=level))["before"])
+
     async def forget(self, target: TargetPath | str) -> bool:
         """Have the catalog forget what it once saw for a name; False where it knew nothing."""
         return bool((await self._ask("/catalog/forget", target=target))["forgotten"])

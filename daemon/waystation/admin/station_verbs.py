@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from waystation.admin.verbs import Arguments, Verb
+from waystation.config import LogLevel
+from waystation.errors import MalformedCall
+from waystation.telemetry.logs import log_level, set_log_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,9 +16,11 @@ if TYPE_CHECKING:
     from waystation.explain.explanation import Explanation
     from waystation.status import StationStatus
 
+LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
+
 
 def station_verbs(status: Callable[[], StationStatus], explainer: Explainer) -> tuple[Verb, ...]:
-    """Give the verbs of `waystation status` and `waystation explain`."""
+    """Give the verbs of `waystation status`, `explain` and `log-level`."""
 
     async def show(_: Arguments) -> StationStatus:
         return status()
@@ -23,4 +28,16 @@ def station_verbs(status: Callable[[], StationStatus], explainer: Explainer) -> 
     async def explain(arguments: Arguments) -> Explanation:
         return await explainer.explain(arguments.text("target"))
 
-    return (Verb("/status", show, changes=False), Verb("/explain", explain, changes=False))
+    async def change_log_level(arguments: Arguments) -> dict[str, str]:
+        level = arguments.text("level")
+        if level not in LOG_LEVELS:
+            raise MalformedCall(f"'{level}' is no log level", advice=f"Say one of {', '.join(LOG_LEVELS)}.")
+        before = log_level()
+        set_log_level(level)
+        return {"level": level, "before": before}
+
+    return (
+        Verb("/log-level", change_log_level),
+        Verb("/status", show, changes=False),
+        Verb("/explain", explain, changes=False),
+    )

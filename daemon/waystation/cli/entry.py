@@ -30,6 +30,7 @@ VERBS = {
     "explain": "Say what a client that asks for a target gets now, and why.",
     "catalog": "Change what the daemon here remembers of targets.",
     "store": "List, check, keep or drop what the daemon here has stored.",
+    "log-level": "Change how much the daemon here logs, until it ends.",
     "demo": "Tell the whole story in a temporary folder, without a server.",
 }
 _DONE, _FAILED, _WRONG_USE, _INTERRUPTED = 0, 1, 2, 130
@@ -44,7 +45,7 @@ class Verbs(TyperGroup):
     def get_command(self, _ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             return None
-        command = get_command(import_module(f"waystation.cli.{cmd_name}").app)
+        command = get_command(import_module(f"waystation.cli.{cmd_name.replace('-', '_')}").app)
         command.help = command.help or VERBS[cmd_name]
         return command
 

@@ -15,7 +15,7 @@ import structlog
 from waystation.mirror.paths import RouteName
 from waystation.model import CacheResult, printable
 from waystation.status import Refusal
-from waystation.telemetry.lines import json_lines, members, quoted
+from waystation.telemetry.lines import info_is_told, json_lines, members, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
 
     from waystation.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
 
 ANSWERED = "request_answered"
 OK = "ok"
@@ -106,7 +108,6 @@ class Journal:
         self._access_log = access_log
         self._monotonic = monotonic
         self._wall = wall
-        self._log = structlog.get_logger().bind()
         self._lines = json_lines() if access_log else None
         self._numbering = _Numbering()
         self._meters: dict[tuple[str, int, str, str], _Meters] = {}
@@ -128,10 +129,14 @@ class Journal:
             meters.served.inc(exchange.sent_bytes)
         if exchange.reason not in (OK, CLIENT_GONE):
             self._refuse(exchange, seconds)
-        elif self._lines:
+        elif self._access_log and info_is_told():
+            self._answered(exchange, seconds, meters)
+
+    def _answered(self, exchange: Exchange, seconds: float, meters: _Meters) -> None:
+        if self._lines:
             self._lines.add(_line(exchange, seconds, meters.members))
-        elif self._access_log:
-            self._log.info(ANSWERED, **_shown(exchange, seconds))
+        else:
+            log.info(ANSWERED, **_shown(exchange, seconds))
 
     def refusals(self) -> tuple[Refusal, ...]:
         """The last requests that were not answered with their bytes, the latest first."""
@@ -144,7 +149,7 @@ class Journal:
         if self._lines:
             self._lines.flush()
         cut_off = exchange.code < HTTPStatus.BAD_REQUEST
-        self._log.warning(
+        log.warning(
             "answer_cut_off" if cut_off else "request_refused",
             **_shown(exchange, seconds),
             detail=exchange.detail,

@@ -16,14 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-__all__ = ["JsonLines", "json_lines", "members", "quoted"]
+__all__ = ["JsonLines", "info_is_told", "json_lines", "members", "quoted"]
 
 
 def json_lines() -> JsonLines | None:
-    """Lines that look like those that `configure_logs` set up; None where they are no JSON, or info is not wanted."""
+    """Lines that look like those that `configure_logs` set up; None where they are no JSON."""
     renderer = structlog.get_config()["processors"][-1]
-    wanted = structlog.get_logger().bind().is_enabled_for(logging.INFO)
-    return JsonLines(sys.stderr) if wanted and isinstance(renderer, structlog.processors.JSONRenderer) else None
+    return JsonLines(sys.stderr) if isinstance(renderer, structlog.processors.JSONRenderer) else None
+
+
+def info_is_told() -> bool:
+    """Whether lines of level info are written just now; asked before each line that `JsonLines` gets."""
+    return structlog.get_config()["wrapper_class"] in _TELLING_INFO
+
+
+_TELLING_INFO = frozenset(map(structlog.make_filtering_bound_logger, (logging.NOTSET, logging.DEBUG, logging.INFO)))
 
 
 class JsonLines:

@@ -20,6 +20,26 @@ LEVELS = {
 }
 
 
+_LEVEL_OF = {structlog.make_filtering_bound_logger(number): level for level, number in LEVELS.items()}
+
+
+def log_level() -> str:
+    """The level in force."""
+    return _LEVEL_OF.get(structlog.get_config()["wrapper_class"], "debug")
+
+
+def set_log_level(level: str) -> None:
+    """Change the level of every logger at once, those that exist already too; nobody silences a log unseen."""
+    before = log_level()
+    _use(min(before, level, key=LEVELS.__getitem__))
+    structlog.get_logger().warning("log_level_changed", level_now=level, before=before)
+    _use(level)
+
+
+def _use(level: str) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]))
+
+
 def configure_logs(level: str = "info", style: Literal["auto", "json", "console"] = "auto") -> None:
     """Send every log line to standard error; libraries' own warnings go the same way."""
     as_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
