@@ -45,7 +45,7 @@ class Fault(Enum):
 
 
 _TAKES_ROOM = frozenset({"create", "write_at", "allocate", "rename", "link", "make_folder", "sync", "sync_folder"})
-_CHANGES = _TAKES_ROOM | {"truncate", "touch", "unlink"}
+_CHANGES = _TAKES_ROOM | {"truncate", "touch", "unlink", "remove_folder"}
 _HALVES = frozenset({"write_at", "allocate"})
 
 
@@ -93,6 +93,7 @@ class CrashDisk(Disk):
         self.root = root
         self.calls: list[str] = []
         """Those that could have failed since `arm`, for a message of a test that does."""
+        self.boot = "the first boot"
         self.struck: str | None = None
         """The call that the fault came to."""
         self._fault: Fault | None = None
@@ -198,6 +199,10 @@ class CrashDisk(Disk):
             self._open.pop(fd, None)
             super().close(fd)
 
+    def read_once(self, fd: int, buffer: memoryview, offset: int) -> int:
+        self._call("read_once")
+        return super().read_once(fd, buffer, offset)
+
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
         self._call("read_into")
         return super().read_into(fd, buffer, offset)
@@ -219,6 +224,9 @@ class CrashDisk(Disk):
             self._open[fd].waiting.append(_Size(os.fstat(fd).st_size))
             if half:
                 raise _error(errno.ENOSPC)
+
+    def forget(self, fd: int, span: Span) -> None:
+        super().forget(fd, span)  # a hint, whose answer nobody looks at
 
     def data_spans(self, fd: int, size_bytes: int) -> list[Span]:
         return super().data_spans(fd, size_bytes)  # answers what the system can't tell: it never fails
@@ -283,6 +291,9 @@ class CrashDisk(Disk):
         self._call("lock")
         return super().lock(fd)
 
+    def boot_id(self) -> str:
+        return self.boot
+
     # --- names ---------------------------------------------------------------------------------
 
     def rename(self, old: Path, new: Path) -> None:
@@ -312,6 +323,12 @@ class CrashDisk(Disk):
             super().make_folder(path, mode)
             if is_new:
                 self._change({self._slot(path): _Folder()})
+
+    def remove_folder(self, path: Path) -> None:
+        with self._lock:
+            self._call("remove_folder", path)
+            super().remove_folder(path)
+            self._change({self._slot(path): None})
 
     def scan(self, path: Path) -> list[os.DirEntry[str]]:
         self._call("scan", path)

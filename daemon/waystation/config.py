@@ -192,6 +192,10 @@ class StoreSettings(_Section):
     min_free: Size = 1024**3
     pass_through_memory: Size = 64 * 1024**2
     """What is passed through without storing it may take so much memory, all clients together."""
+    scrub_interval: PositiveDuration = 7 * 86400.0
+    """Every blob is read again and checked within this time."""
+    quarantine_keep: Duration = 7 * 86400.0
+    """How long what was set aside is kept, unless its room is needed before."""
 
 
 class TransferSettings(_Section):

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
+SAYS_NOTHING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
+"""Errors for want of something, which say nothing about the file that was asked for."""
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Disk:
@@ -40,6 +43,14 @@ class Disk:
                 break
             done += count
         return done
+
+    def read_once(self, fd: int, buffer: memoryview, offset: int) -> int:
+        """Read into the buffer in one call, as `O_DIRECT` needs it: all of it, or less; 0 at the file's end."""
+        return os.preadv(fd, [buffer], offset)
+
+    def forget(self, fd: int, span: Span) -> None:
+        """Let the system drop these bytes of a file from its memory (posix_fadvise, POSIX_FADV_DONTNEED)."""
+        os.posix_fadvise(fd, span.start, len(span), os.POSIX_FADV_DONTNEED)
 
     def write_at(self, fd: int, data: memoryview, offset: int) -> None:
         """Write all of the data at `offset`."""
@@ -106,6 +117,14 @@ class Disk:
             return False
         return True
 
+    def boot_id(self) -> str:
+        """The name of this boot of the machine (random(4)); empty where the system does not tell."""
+        try:
+            with open(BOOT_ID, encoding="ascii") as file:
+                return file.read().strip()
+        except OSError:
+            return ""
+
     # --- names ---------------------------------------------------------------------------------
 
     def rename(self, old: Path, new: Path) -> None:
@@ -126,6 +145,10 @@ class Disk:
         except FileExistsError:
             if not path.is_dir():
                 raise
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove an empty folder."""
+        os.rmdir(path)
 
     def scan(self, path: Path) -> list[os.DirEntry[str]]:
         """List a folder's entries, in no order."""
@@ -169,13 +192,23 @@ def replace_file(disk: Disk, path: Path, body: bytes) -> None:
             disk.close(fd)
         disk.rename(temporary, path)
     except OSError:
-        _discard(disk, temporary)
+        discard(disk, temporary)
         raise
     disk.sync_folder(path.parent)
 
 
-def _discard(disk: Disk, path: Path) -> None:
+def discard(disk: Disk, path: Path) -> None:
+    """Remove a file, if that can be done, while another error is on its way."""
     try:
         disk.unlink(path)
     except OSError:
         return
+
+
+def exists(disk: Disk, path: Path) -> bool:
+    """Whether something stands at the path itself, be it a link that leads nowhere."""
+    try:
+        disk.stat(path)
+    except FileNotFoundError:
+        return False
+    return True

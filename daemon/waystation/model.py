@@ -32,6 +32,10 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 
 
+SLICE_BYTES = 16 * 1024 * 1024
+"""An artifact without pieces is moved and resumed in slices of this length; none of them can be checked by itself."""
+
+
 class CacheResult(StrEnum):
     """Where a request's bytes came from."""
 
@@ -80,6 +84,11 @@ class Artifact:
     """Which revision of the key: sent as If-Match with every range."""
     pieces: PieceTree | None
     """Root and piece length; without them the artifact is released only as a whole."""
+
+    @property
+    def unit_bytes(self) -> int:
+        """The length of a piece, or of a slice where there are no pieces."""
+        return self.pieces.piece_length if self.pieces else SLICE_BYTES
 
 
 def printable(text: str) -> str:

@@ -65,9 +65,10 @@ async def serve(settings: Settings) -> None:
 
 async def _serve_until(stop: asyncio.Event, station: _Station) -> None:
     async with asyncio.TaskGroup() as group:
-        probe = group.create_task(station.probe())
+        tasks = [group.create_task(station.probe()), group.create_task(station.scrub())]
         await stop.wait()
-        probe.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 class _Station:
@@ -128,6 +129,10 @@ class _Station:
                 self._trouble = None
                 log.info("ready")
                 return
+
+    async def scrub(self) -> None:
+        """Check what is stored, as long as the daemon runs."""
+        await self._parts.store.scrub()
 
     def status(self) -> StationStatus:
         """A snapshot; never waits."""

@@ -42,6 +42,9 @@ class StoreStatus:
     free_bytes: int
     min_free_bytes: int
     pinned_bytes: int
+    suspect_blobs: int
+    """Not served before they were checked again."""
+    quarantined_blobs: int
     oldest_idle_s: float | None
 
 

@@ -395,19 +395,14 @@ async def test_a_partial_is_not_resumed_without_its_layer(tmp_path: Path) -> Non
         again.close(keep=False)
 
 
-@pytest.mark.parametrize("damage", ["pieces torn", "pieces gone", "file short", "file gone", "file a link"])
+@pytest.mark.parametrize("damage", ["file short", "file gone", "file a link"])
 async def test_a_partial_that_is_not_what_it_was_is_begun_anew(tmp_path: Path, damage: str) -> None:
     async with running_store(tmp_path) as store:
         spool = await reserve(store, ONE)
         await asyncio.to_thread(spool.write, 0, memoryview(ONE))
         spool.close(keep=True)
         file = tmp_path / "spool" / digest_of(ONE)
-        pieces = file.with_name(file.name + ".pieces")
-        if damage == "pieces torn":
-            pieces.write_bytes(pieces.read_bytes()[:-1])
-        elif damage == "pieces gone":
-            pieces.unlink()
-        elif damage == "file short":
+        if damage == "file short":
             os.truncate(file, 100)
         else:
             file.unlink()
@@ -419,6 +414,38 @@ async def test_a_partial_that_is_not_what_it_was_is_begun_anew(tmp_path: Path, d
         again.close(keep=False)
         assert await put(store, ONE) == digest_of(ONE)
         assert content(store, digest_of(ONE)) == ONE
+
+
+@pytest.mark.parametrize("damage", ["torn", "gone", "rotten", "a folder"])
+async def test_a_partial_is_offered_whatever_became_of_the_pieces_beside_it(tmp_path: Path, damage: str) -> None:
+    async with running_store(tmp_path) as store:
+        spool = await reserve(store, ONE)
+        await asyncio.to_thread(spool.write, 0, memoryview(ONE))
+        spool.close(keep=True)
+        pieces = tmp_path / "spool" / f"{digest_of(ONE)}.pieces"
+        body = pieces.read_bytes()
+        if damage == "torn":
+            pieces.write_bytes(body[:-1])
+        elif damage == "rotten":
+            pieces.write_bytes(body[:-1] + b"\0")
+        else:
+            pieces.unlink()
+        if damage == "a folder":
+            pieces.mkdir()
+        again = await reserve(store, ONE)
+        assert again.suspect == {0, 1, 2}
+        assert pieces.read_bytes() == body
+        again.close(keep=True)
+        assert store.status().stored_bytes == bytes_on_disk(tmp_path)
+
+
+async def test_a_pinned_partial_is_not_evicted(tmp_path: Path) -> None:
+    async with running_store(tmp_path, max_size=100_000) as store:
+        (await reserve(store, ONE)).close(keep=True)
+        (await reserve(store, TWO)).close(keep=True)
+        await store.pin("me", frozenset({digest_of(ONE)}))
+        await put(store, THREE, pieces=False)
+        assert files_of(tmp_path) == {digest_of(ONE), f"{digest_of(ONE)}.pieces", digest_of(THREE)}
 
 
 async def test_partials_make_room_before_any_blob(tmp_path: Path, metrics: Metrics) -> None:
@@ -597,6 +624,9 @@ async def test_a_new_store_s_folders_last_before_anything_is_in_them(tmp_path: P
             ("sync_folder", "var/lib"),
             *(("make_folder", f"var/lib/{name}") for name in ("quarantine", "blobs", "blobs/sha256", "spool", "pins")),
             ("sync_folder", "var/lib/blobs"),
+            ("sync_folder", "var/lib"),
+            ("sync", "var/lib/.running.new"),
+            ("rename", "var/lib/.running.new", "var/lib/running"),
             ("sync_folder", "var/lib"),
         ]
 

@@ -69,7 +69,9 @@ class Place:
     """What was committed, read from where its user finds it."""
 
     def leftovers(self) -> list[Path]:
-        return sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name not in ("format", "lock"))
+        return sorted(
+            path for path in self.folder.rglob("*") if path.is_file() and path.name not in ("format", "lock", "running")
+        )
 
 
 @pytest.fixture(params=["store", "single file"])

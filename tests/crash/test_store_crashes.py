@@ -16,13 +16,13 @@ from stores import PIECE_BYTES, artifact_of, content, digest_of, random_bytes
 from waystation.config import StoreSettings
 from waystation.disk import Disk
 from waystation.errors import NoRoom, NotStored, StoreError
+from waystation.model import Digest
 from waystation.store.disk_store import DiskStore
 from waystation.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from waystation.model import Digest
     from waystation.store.disk_spool import DiskSpool
 
 QUOTA = 300_000
@@ -32,6 +32,12 @@ BODIES = {digest_of(data): data for data in (ONE, TWO, THREE)}
 
 class UnsyncedDisk(Disk):
     """For looking at what was left: quick, since nobody cuts the power of it."""
+
+    def __init__(self, boot: str) -> None:
+        self.boot = boot
+
+    def boot_id(self) -> str:
+        return self.boot
 
     def sync(self, fd: int) -> None:
         pass
@@ -139,6 +145,9 @@ class StoreScene:
             with suppress(NotStored):
                 assert not await store.verify(digest)
         self.rotten.clear()
+        for blob in store.blobs():
+            if blob.suspect:
+                assert await store.verify(Digest(blob.digest))
         for digest, data in BODIES.items():
             assert content(store, digest) in (None, data), "wrong bytes are served"
             if content(store, digest) is None and digest in self.must:
@@ -167,9 +176,16 @@ class StoreScene:
 
     async def _look(self, path: Path, *, same_boot: bool) -> None:
         settings = StoreSettings(path=path, max_size=self.quota, min_free=0)
-        store = DiskStore(settings, disk=UnsyncedDisk(), metrics=Metrics())
+        disk = UnsyncedDisk(self.disk.boot if same_boot else "the second boot")
+        store = DiskStore(settings, disk=disk, metrics=Metrics())
         await store.recover()
         try:
+            for blob in store.blobs():
+                if blob.suspect:
+                    assert not same_boot
+                    assert content(store, Digest(blob.digest)) is None, "a suspect is served"
+                    assert await store.verify(Digest(blob.digest)) == (blob.digest not in self.rotten)
+            await store.tidy()
             for digest, data in BODIES.items():
                 if digest not in self.rotten:
                     assert content(store, digest) in (None, data), "wrong bytes are served"
@@ -192,7 +208,9 @@ def read(spool: DiskSpool, offset: int, size_bytes: int) -> bytes:
 
 
 def bytes_on_disk(path: Path) -> int:
-    return sum(e.stat().st_size for name in ("blobs", "spool") for e in (path / name).rglob("*") if e.is_file())
+    return sum(
+        e.stat().st_size for name in ("blobs", "spool", "quarantine") for e in (path / name).rglob("*") if e.is_file()
+    )
 
 
 def is_set_aside(path: Path, digest: Digest) -> bool:
@@ -208,7 +226,7 @@ def names_below(path: Path) -> set[str]:
 
 def allowed_names(store: DiskStore) -> set[str]:
     layout = store._layout
-    paths = [layout.format, layout.lock, layout.pins_of("me")]
+    paths = [layout.format, layout.lock, layout.running, layout.pins_of("me")]
     for held in store._index:
         paths.append(layout.blob(held.digest))
         if held.pieces_bytes:

@@ -47,6 +47,8 @@ STATION = StationStatus(
         free_bytes=100 * 1024 * MIB,
         min_free_bytes=1024 * MIB,
         pinned_bytes=0,
+        suspect_blobs=0,
+        quarantined_blobs=0,
         oldest_idle_s=90061.0,
     ),
     flights=(),

@@ -1,15 +1,15 @@
-"""What the store does to its files, one method an operation; everything here blocks."""
+"""What the store does to its blobs' files, one method an operation; everything here blocks."""
 
 from __future__ import annotations
 
 import os
 import stat
-from hashlib import sha256
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from waystation.disk import read_file
+from waystation.disk import exists, read_file
 from waystation.errors import StoreError
 from waystation.pieces import (
     MAX_LINE_BYTES,
@@ -18,47 +18,54 @@ from waystation.pieces import (
     parse_pieces,
     parse_pieces_line,
 )
-from waystation.store.layout import check_format, make_root, take_lock
+from waystation.store.layout import make_root, take_lock
+from waystation.store.marker import mark_running, mark_stopped, trust_all
+from waystation.store.migration import bring_up_to_date
 from waystation.store.quarantine import printable
 from waystation.store.scan import scan_store
-from waystation.store.spool_file import SpoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from waystation.disk import Disk
-    from waystation.model import Digest, Span
+    from waystation.model import Digest
+    from waystation.pieces import PieceLayer
     from waystation.store.index import Held, Leaving, Place
     from waystation.store.layout import Layout
-    from waystation.store.quarantine import Quarantine
+    from waystation.store.quarantine import Aside, Quarantine
     from waystation.store.scan import Found
 
-
 log = structlog.get_logger()
-
-HASH_BUFFER_BYTES = 1024 * 1024
 
 
 class Strange(Exception):
     """What stands in a blob's place is not that blob."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Something that was taken off its place, and what of it lies in quarantine now."""
+
+    leaving: Leaving
+    aside: Aside | None = None
+
+
 class StoreFiles:
-    """The file operations of one store."""
+    """The file operations of one store, but for those of its spools."""
 
     def __init__(self, layout: Layout, *, disk: Disk, quarantine: Quarantine) -> None:
         self._layout = layout
         self._disk = disk
         self._quarantine = quarantine
         self._lock_fd: int | None = None
-        self._lasting_folders: set[Path] = set()
-        """Blob folders whose own names were synced since this start."""
+        self.suspect_before_ns = 0
+        """Blobs last verified before were suspect at the start; 0: none was, or none is left."""
 
     # --- the whole store -----------------------------------------------------------------------
 
-    def recover(self) -> Found:
-        """Take the store's lock and learn what it holds.
+    def recover(self, now_ns: int) -> Found:
+        """Take the store's lock, learn what it holds, and mark it as in use.
 
         Raises:
             StoreLocked, StoreFormat: it can't be used by this process.
@@ -67,11 +74,28 @@ class StoreFiles:
         make_root(self._disk, self._layout)
         self._lock_fd = take_lock(self._disk, self._layout)
         try:
-            check_format(self._disk, self._layout)
-            return scan_store(self._disk, self._layout, self._quarantine)
+            bring_up_to_date(self._disk, self._layout)
+            found = scan_store(self._disk, self._layout, self._quarantine)
+            later_ns = max((held.verified_ns for held in found.blobs), default=0)
+            later_ns = max(later_ns, now_ns) + 1
+            self.suspect_before_ns = mark_running(self._disk, self._layout, later_ns=later_ns)
         except (OSError, StoreError):
             self.unlock()
             raise
+        for held in found.blobs:
+            if held.verified_ns < self.suspect_before_ns:
+                held.trust = "suspect"
+        return found
+
+    def stop(self) -> None:
+        """Mark the store as at rest, where this process has it, and let another one have it."""
+        if self._lock_fd is None:
+            return
+        try:
+            mark_stopped(self._disk, self._layout)
+        except OSError as error:
+            log.warning("clean_stop_not_written", error=error.strerror)
+        self.unlock()
 
     def unlock(self) -> None:
         """Let another process have the store."""
@@ -118,127 +142,95 @@ class StoreFiles:
             raise MalformedPieces(f"it describes {line.sha256}")
         return body
 
-    def record_uses(self, used: Iterable[tuple[Digest, int, int]]) -> None:
+    def record_times(self, times: Iterable[tuple[Digest, int, int]]) -> None:
         """Write down when blobs were last used (as access time) and last verified (as modification time)."""
-        for digest, used_ns, verified_ns in used:
+        for digest, used_ns, verified_ns in times:
             try:
                 self._disk.touch(self._layout.blob(digest), accessed_ns=used_ns, modified_ns=verified_ns)
             except FileNotFoundError:
                 continue  # evicted meanwhile
 
-    def remove(self, leaving: Iterable[Leaving]) -> list[Leaving]:
-        """Take blobs and spools off the disk, with the pieces beside them; return those that are gone."""
-        return [one for one in leaving if self._remove_one(one)]
+    def trust_all(self) -> None:
+        """No suspect is left: nothing is to be remembered of them."""
+        trust_all(self._disk, self._layout)
+        self.suspect_before_ns = 0
 
-    def _remove_one(self, leaving: Leaving) -> bool:
-        digest = leaving.digest
+    # --- what is wrong -------------------------------------------------------------------------
+
+    def take_out(self, digest: Digest, *, has_pieces: bool) -> None:
+        """Make a blob a spool, lasting: by its place alone it is not believed any more.
+
+        Raises:
+            OSError: the disk refuses; it may be tried again.
+        """
+        disk, layout = self._disk, self._layout
+        # The blob first: pieces that a crash leaves without it are given to the spool at the next start, while a
+        # blob left without its pieces would be believed.
+        self._move(layout.blob(digest), layout.spool(digest))
+        if has_pieces:
+            self._move(layout.blob_pieces(digest), layout.spool_pieces(digest))
+        disk.sync_folder(layout.spools)
+        disk.sync_folder(layout.blob(digest).parent)
+
+    def _move(self, old: Path, new: Path) -> None:
+        try:
+            self._disk.rename(old, new)
+        except FileNotFoundError:
+            if not exists(self._disk, new):  # else an attempt that failed later had moved it
+                raise
+
+    def mend_pieces(self, digest: Digest, layer: PieceLayer, offset: int) -> None:
+        """Write the right layer into the ``.pieces`` file beside a blob.
+
+        Torn by a crash, it does not lead to its root, and is found so again.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        fd = self._disk.open(self._layout.blob_pieces(digest), os.O_WRONLY)
+        try:
+            self._disk.write_at(fd, memoryview(layer.hashes), offset)
+            self._disk.sync(fd)
+        finally:
+            self._disk.close(fd)
+
+    def drop_pieces(self, digest: Digest) -> None:
+        """Remove the ``.pieces`` file beside a blob.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        remove_file(self._disk, self._quarantine, self._layout.blob_pieces(digest))
+
+    # --- leaving -------------------------------------------------------------------------------
+
+    def remove(self, leaving: Iterable[Leaving]) -> list[Gone]:
+        """Take blobs and spools off their place, with the pieces beside them; return those that are gone."""
+        return [gone for one in leaving if (gone := self._remove_one(one)) is not None]
+
+    def clear(self, names: Iterable[str]) -> list[str]:
+        """Remove files from the quarantine; return those that are gone."""
+        return [name for name in names if self._quarantine.remove(name)]
+
+    def _remove_one(self, leaving: Leaving) -> Gone | None:
+        digest, aside = leaving.digest, None
         if leaving.place == "blob":
             path, pieces = self._layout.blob(digest), self._layout.blob_pieces(digest)
         else:
             path, pieces = self._layout.spool(digest), self._layout.spool_pieces(digest)
         try:
             if leaving.strange is None:
-                self._remove(path)
-            elif self._exists(path) and not self._quarantine.set_aside(path, leaving.strange):
-                return False
-            self._remove(pieces)
+                remove_file(self._disk, self._quarantine, path)
+            elif exists(self._disk, path):
+                if (aside := self._quarantine.set_aside(path, leaving.strange)) is None:
+                    return None
+                self._disk.sync_folder(self._layout.quarantine)
+                self._disk.sync_folder(path.parent)
+            remove_file(self._disk, self._quarantine, pieces)
         except OSError as error:
             log.warning("file_not_removed", path=printable(path), error=error.strerror)
-            return False
-        return True
-
-    def hash_blob(self, held: Held) -> bool:
-        """Read a blob whole and say whether it has its sha256; bytes that the disk can't read are wrong ones.
-
-        Raises:
-            OSError: it can't be opened.
-        """
-        buffer, hasher, at = memoryview(bytearray(HASH_BUFFER_BYTES)), sha256(), 0
-        fd = self._disk.open(self._layout.blob(held.digest), os.O_RDONLY)
-        try:
-            while count := self._disk.read_into(fd, buffer, at):
-                hasher.update(buffer[:count])
-                at += count
-        except OSError as error:
-            log.warning("blob_unreadable", digest=held.digest, error=error.strerror)
-            return False
-        finally:
-            self._disk.close(fd)
-        return hasher.hexdigest() == held.digest
-
-    def take_out(self, digest: Digest) -> None:
-        """Make a blob with pieces a spool, lasting: by its new place alone it is not believed any more.
-
-        Raises:
-            OSError: the disk refuses.
-        """
-        disk, layout = self._disk, self._layout
-        # In this order: pieces without a blob beside them are given back to their spool at the next start.
-        disk.rename(layout.blob(digest), layout.spool(digest))
-        disk.rename(layout.blob_pieces(digest), layout.spool_pieces(digest))
-        disk.sync_folder(layout.spools)
-        disk.sync_folder(layout.blob(digest).parent)
-
-    # --- spools --------------------------------------------------------------------------------
-
-    def create_spool(self, digest: Digest, size_bytes: int, pieces: bytes) -> SpoolFile:
-        """Create a spool that has its room on disk, and the pieces (where there are any) beside it.
-
-        Nothing is synced here: what stands in a spool is never believed after a restart.
-
-        Raises:
-            OSError: the disk refuses; nothing is left behind.
-        """
-        path, pieces_path = self._layout.spool(digest), self._layout.spool_pieces(digest)
-        self._remove(path)
-        self._remove(pieces_path)
-        fd = self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        try:
-            self._disk.allocate(fd, size_bytes)
-            if pieces:
-                self._write_new(pieces_path, pieces)
-        except OSError:
-            self._disk.close(fd)
-            self._discard(path)
-            self._discard(pieces_path)
-            raise
-        return SpoolFile(self._disk, fd, size_bytes)
-
-    def resume_spool(self, digest: Digest, size_bytes: int, pieces: bytes) -> tuple[SpoolFile, list[Span]] | None:
-        """Open a kept spool again and say where it holds data; None where it can't be this very artifact's."""
-        path = self._layout.spool(digest)
-        try:
-            kept = read_file(self._disk, self._layout.spool_pieces(digest), limit_bytes=MAX_PIECES_FILE_BYTES)
-            there = self._disk.stat(path)
-            if kept != pieces or there.st_size != size_bytes:
-                return None
-            fd = self._disk.open(path, os.O_RDWR)
-        except OSError:
             return None
-        return SpoolFile(self._disk, fd, size_bytes), self._disk.data_spans(fd, size_bytes)
-
-    def promote(self, digest: Digest, file: SpoolFile, *, has_pieces: bool, now_ns: int) -> None:
-        """Make a spool a blob, lasting: its bytes, then its pieces, then its name.
-
-        Raises:
-            OSError: the disk refuses; no blob of this digest is there.
-        """
-        disk, layout = self._disk, self._layout
-        disk.touch(layout.spool(digest), accessed_ns=now_ns, modified_ns=now_ns)
-        file.sync()
-        if has_pieces:
-            self._sync_file(layout.spool_pieces(digest))
-        blob = layout.blob(digest)
-        self._make_lasting_folder(blob.parent)
-        try:
-            if has_pieces:
-                disk.rename(layout.spool_pieces(digest), layout.blob_pieces(digest))
-            disk.rename(layout.spool(digest), blob)
-            disk.sync_folder(blob.parent)
-        except OSError:
-            self._discard(blob)
-            self._discard(layout.blob_pieces(digest))
-            raise
+        return Gone(leaving, aside)
 
     # -------------------------------------------------------------------------------------------
 
@@ -259,46 +251,17 @@ class StoreFiles:
             return True
         return line.sha256 != held.digest or line.size_bytes == held.size_bytes
 
-    def _make_lasting_folder(self, folder: Path) -> None:
-        if folder in self._lasting_folders and self._exists(folder):
-            return
-        self._disk.make_folder(folder)
-        self._disk.sync_folder(folder.parent)
-        self._lasting_folders.add(folder)
 
-    def _sync_file(self, path: Path) -> None:
-        fd = self._disk.open(path, os.O_RDONLY)
-        try:
-            self._disk.sync(fd)
-        finally:
-            self._disk.close(fd)
+def remove_file(disk: Disk, quarantine: Quarantine, path: Path) -> None:
+    """Remove a file that may be gone already; a folder in its place is set aside.
 
-    def _write_new(self, path: Path, body: bytes) -> None:
-        fd = self._disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        try:
-            self._disk.write_at(fd, memoryview(body), 0)
-        finally:
-            self._disk.close(fd)
-
-    def _exists(self, path: Path) -> bool:
-        try:
-            self._disk.stat(path)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _remove(self, path: Path) -> None:
-        try:
-            self._disk.unlink(path)
-        except FileNotFoundError:
-            return
-        except IsADirectoryError:
-            if not self._quarantine.set_aside(path, "a folder in a file's place"):
-                raise
-
-    def _discard(self, path: Path) -> None:
-        """Remove it, if that can be done, while another error is on its way."""
-        try:
-            self._disk.unlink(path)
-        except OSError:
-            return
+    Raises:
+        OSError: the disk refuses.
+    """
+    try:
+        disk.unlink(path)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        if quarantine.set_aside(path, "a folder in a file's place") is None:
+            raise

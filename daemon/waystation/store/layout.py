@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from waystation.disk import read_file, replace_file
+from waystation.disk import read_file
 from waystation.errors import StoreFormat, StoreLocked, StoreUnusable
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from waystation.disk import Disk
     from waystation.model import Digest
 
-FORMAT = 1
 PIECES_SUFFIX = ".pieces"
 TEMPORARY_SUFFIX = ".new"
 """What `replace_file` leaves behind when it is interrupted ends so, and begins with a dot."""
@@ -51,6 +50,14 @@ class Layout:
     @property
     def lock(self) -> Path:
         return self.root / "lock"
+
+    @property
+    def running(self) -> Path:
+        return self.root / "running"
+
+    @property
+    def suspect_before(self) -> Path:
+        return self.root / "suspect-before"
 
     @property
     def blobs(self) -> Path:
@@ -122,23 +129,6 @@ def make_root(disk: Disk, layout: Layout) -> None:
     for folder in layout.root.parents:
         with suppress(PermissionError):  # then it is not ours, and was there before
             disk.sync_folder(folder)
-
-
-def check_format(disk: Disk, layout: Layout) -> None:
-    """Write the ``format`` file of a new store, before anything that it describes; check it in an old one.
-
-    Raises:
-        StoreFormat: another version's, or unreadable as one.
-    """
-    try:
-        text = read_file(disk, layout.format, limit_bytes=_SMALL_BYTES).decode("ascii", "replace").strip()
-    except FileNotFoundError:
-        replace_file(disk, layout.format, f"{FORMAT}\n".encode())
-        return
-    except OSError as error:
-        raise StoreFormat(f"{layout.format} can't be read: {error.strerror}") from error
-    if text != str(FORMAT):
-        raise StoreFormat(f"{layout.root} has store format {text!a}; this version knows format {FORMAT}")
 
 
 def take_lock(disk: Disk, layout: Layout) -> int:

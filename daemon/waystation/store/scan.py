@@ -20,7 +20,7 @@ from waystation.pieces import MAX_PIECES_FILE_BYTES
 from waystation.store.index import Held
 from waystation.store.layout import TEMPORARY_SUFFIX, is_owner
 from waystation.store.pins import read_pins
-from waystation.store.quarantine import printable
+from waystation.store.quarantine import Aside, printable
 
 if TYPE_CHECKING:
     import os
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from waystation.store.quarantine import Quarantine
 
 _BLOB = re.compile(r"([0-9a-f]{64})(\.pieces)?")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.pieces" + re.escape(TEMPORARY_SUFFIX))
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _EMPTY = sha256().hexdigest()
 
@@ -44,6 +45,7 @@ class Found:
     blobs: list[Held] = field(default_factory=list)
     partials: list[tuple[Digest, int]] = field(default_factory=list)
     pins: dict[str, frozenset[Digest]] = field(default_factory=dict)
+    quarantined: list[Aside] = field(default_factory=list)
 
 
 def scan_store(disk: Disk, layout: Layout, quarantine: Quarantine) -> Found:
@@ -70,10 +72,13 @@ class _Scan:
             blobs=sorted(blobs.values(), key=lambda held: held.used_ns),
             partials=[(digest, total_bytes) for _, digest, total_bytes in sorted(partials)],
             pins=dict(self._pins()),
+            quarantined=list(self._quarantine.removable()),
         )
 
     def _make_folders(self) -> None:
         layout = self._layout
+        for path in (layout.format, layout.running, layout.suspect_before):
+            self._remove(path.with_name(f".{path.name}{TEMPORARY_SUFFIX}"))
         for folder in (layout.quarantine, layout.blobs, layout.sha256, layout.spools, layout.pins):
             try:
                 there = self._disk.stat(folder)
@@ -111,7 +116,7 @@ class _Scan:
 
     def _blobs_of(self, folder: os.DirEntry[str], orphans: dict[Digest, Path]) -> Iterator[Held]:
         try:
-            entries = self._disk.scan(Path(folder.path))
+            entries = self._entries(Path(folder.path))
         except OSError as error:
             self._set_aside(folder, f"can't be read: {error.strerror}")
             return
@@ -142,7 +147,7 @@ class _Scan:
         """Kept spools whose pieces can be checked again; whatever else a crash left here is removed."""
         files: dict[Digest, os.stat_result] = {}
         pieces: dict[Digest, os.stat_result] = {}
-        for entry in self._disk.scan(self._layout.spools):
+        for entry in self._entries(self._layout.spools):
             match = _BLOB.fullmatch(entry.name)
             if match is None:
                 self._set_aside(entry, "not a sha256")
@@ -183,6 +188,14 @@ class _Scan:
 
     # --- what does not belong here -------------------------------------------------------------
 
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        """List a folder, without what a crash left of a ``.pieces`` file that was being replaced."""
+        entries = self._disk.scan(folder)
+        leftovers = {entry.name for entry in entries if entry.name[0] == "." and _TEMPORARY.fullmatch(entry.name)}
+        for name in leftovers:
+            self._remove(folder / name)
+        return [entry for entry in entries if entry.name not in leftovers] if leftovers else entries
+
     def _regular(self, entry: os.DirEntry[str]) -> os.stat_result | None:
         """Describe a regular file; anything else is set aside."""
         try:
@@ -201,6 +214,8 @@ class _Scan:
     def _remove(self, path: Path) -> None:
         try:
             self._disk.unlink(path)
+        except FileNotFoundError:
+            return
         except OSError as error:
             log.warning("leftover_not_removed", path=printable(path), error=error.strerror)
         else:

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from waystation.disk import Disk
 
@@ -21,7 +21,8 @@ class SpoolFile:
     write into another file. Here a closed file refuses, and is really closed once no thread is in it.
     """
 
-    def __init__(self, disk: Disk, fd: int, size_bytes: int) -> None:
+    def __init__(self, disk: Disk, fd: int, size_bytes: int, *, leave: Callable[[], None] | None = None) -> None:
+        """`leave`: takes the file out of its place before the first write; it is a suspect blob until then."""
         self.fd = fd
         self.size_bytes = size_bytes
         self._disk = disk
@@ -29,6 +30,13 @@ class SpoolFile:
         self._users = 1
         """The owner until it closes, and each thread that is reading or writing."""
         self._closed = False
+        self._leave_place = leave
+        self._leaving = Lock()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it is a suspect blob still, unchanged."""
+        return self._leave_place is not None
 
     def write(self, offset: int, data: memoryview) -> None:
         """Put bytes at their offset, within the size that was reserved.
@@ -40,6 +48,10 @@ class SpoolFile:
         if offset < 0 or offset + len(data) > self.size_bytes:
             raise ValueError(f"{len(data)} bytes at {offset} don't lie within {self.size_bytes}")
         with self._in_use():
+            with self._leaving:
+                if self._leave_place is not None:
+                    self._leave_place()
+                    self._leave_place = None
             self._disk.write_at(self.fd, data, offset)
 
     def read(self, offset: int, buffer: memoryview) -> int:

@@ -86,6 +86,20 @@ class Metrics:
         self.evictions = Counter("waystation_evictions", "Blobs and partials evicted.", ("reason",), registry=registry)
         self.evicted_bytes = Counter("waystation_evicted_bytes", "Bytes evicted.", registry=registry)
 
+        self.quarantined_blobs = Gauge(
+            "waystation_quarantined_blobs",
+            "Files of the store that were set aside as rotten or strange.",
+            registry=registry,
+        )
+        self.scrubbed_bytes = Counter(
+            "waystation_scrubbed_bytes", "Bytes of blobs read again by the scrub.", registry=registry
+        )
+        self.scrub_oldest_verification_seconds = Gauge(
+            "waystation_scrub_oldest_verification_seconds",
+            "How long ago the blob was checked that was not checked for longest: to stay below [store] scrub_interval.",
+            registry=registry,
+        )
+
         self.catalog_targets = Gauge("waystation_catalog_targets", "Targets that the catalog knows.", registry=registry)
         self.catalog_last_refresh = Gauge(
             "waystation_catalog_last_refresh_timestamp_seconds",

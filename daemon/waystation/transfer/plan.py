@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RiderId = NewType("RiderId", int)
 
 RANGE_BYTES = 16 * 1024 * 1024
-"""How much one range asks for; also the slice of an artifact without pieces."""
+"""How much one range asks for."""
 
 _MISSING, _SUSPECT, _ASKED, _HELD, _UNWANTED = range(5)
 
@@ -79,7 +79,7 @@ class Plan:
         retries: int,
         wanted: range | None = None,
     ) -> None:
-        self.unit_bytes = artifact.pieces.piece_length if artifact.pieces else RANGE_BYTES
+        self.unit_bytes = artifact.unit_bytes
         self.count = piece_count(artifact.size_bytes, self.unit_bytes)
         self._size_bytes = artifact.size_bytes
         self._target = artifact.target
