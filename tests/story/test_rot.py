@@ -1,0 +1,90 @@
+"""A stored file that rots, or that a crash leaves in doubt: repaired from the bucket for the cost of its bad pieces."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from peers.processes import wait_until
+from peers.relay import Relay
+from peers.station import Station, running_station, s3_config
+from waystation.pieces import PiecesLine, TreeHasher, dump_pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from peers.s3 import Bucket
+
+MIB = 1024 * 1024
+BODY = random.Random(21).randbytes(48 * MIB)
+TARGET = "app/app-1-x86_64"
+
+
+@pytest.fixture
+def relay(bucket: Bucket) -> Iterator[Relay]:
+    with Relay(bucket.server.port) as relay:
+        yield relay
+
+
+@pytest.fixture
+def station(bucket: Bucket, relay: Relay, tmp_path: Path) -> Iterator[Station]:
+    """One that has the target stored."""
+    digest = bucket.put_vouched(TARGET, BODY)
+    hasher = TreeHasher(len(BODY))
+    hasher.update(BODY)
+    tree, layer = hasher.finish()
+    bucket.put(f"{TARGET}.pieces", dump_pieces(PiecesLine(digest, len(BODY), tree), layer))
+    config = s3_config(bucket, tmp_path, endpoint_url=relay.endpoint_url) | {"catalog": {"refresh": "1h"}}
+    with running_station(tmp_path / "station", config) as running:
+        assert running.artifact(TARGET).body == BODY
+        wait_until(lambda: running.metric("waystation_store_blobs") == 1, "it is stored")
+        relay.reset_counts()
+        yield running
+
+
+def rot(station: Station, *offsets: int) -> None:
+    """Flip a bit at each of these offsets of the stored file, and let the daemon find out."""
+    (blob,) = [path for path in station.blobs() if path.suffix != ".pieces"]
+    with blob.open("r+b") as file:
+        for offset in offsets:
+            file.seek(offset)
+            file.write(bytes([BODY[offset] ^ 1]))
+    verify = [sys.executable, "-m", "waystation", "store", "verify", TARGET, "--config", str(station.config_file)]
+    done = subprocess.run(verify, env=station.environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("bad\t")
+
+
+def test_only_the_rotten_pieces_are_asked_of_the_bucket(station: Station, relay: Relay) -> None:
+    rot(station, 5, 17 * MIB, 48 * MIB - 1)
+    assert station.artifact(TARGET).body == BODY
+    assert 3 * MIB <= relay.received_bytes < 3 * MIB + 64 * 1024
+    wait_until(lambda: station.metric("waystation_store_blobs") == 1, "it is stored again")
+    relay.reset_counts()
+    assert station.artifact(TARGET).body == BODY
+    assert relay.received_bytes == 0
+
+
+def test_while_the_bucket_is_away_no_rotten_byte_is_served_and_what_is_right_on_the_disk_is(
+    station: Station, relay: Relay
+) -> None:
+    rot(station, 17 * MIB)
+    target_port, relay.target_port = relay.target_port, 9  # nobody listens there
+    relay.cut()
+    try:
+        assert station.artifact(TARGET).code == 503
+    except http.client.IncompleteRead as cut_off:
+        assert cut_off.partial == BODY[: len(cut_off.partial)]
+        assert len(cut_off.partial) <= 17 * MIB
+    (spool,) = [path for path in station.spools() if path.suffix != ".pieces"]
+    with spool.open("r+b") as file:
+        file.seek(17 * MIB)
+        file.write(BODY[17 * MIB : 17 * MIB + 1])
+    assert station.artifact(TARGET).body == BODY, "nothing is wrong with it, so nothing is asked for"
+    relay.target_port = target_port
