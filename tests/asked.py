@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+from waystation.errors import NotWatchable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +27,8 @@ class AskedOrigin:
         """Raised instead of any answer."""
         self.faults: dict[str, OriginError] = {}
         """Raised instead of the answer to one call."""
+        self.lists_nothing = False
+        """A listing is empty, as of a server that has not found its disks."""
         self.silent = asyncio.Event()
         """Set once a call waits because of `hush`."""
         self._open = asyncio.Event()
@@ -50,12 +55,20 @@ class AskedOrigin:
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         await self._pass(f"list {prefix}")
+        if self.lists_nothing:
+            return
         async for info in self.inner.list(prefix):
             yield info
 
     async def source(self, key: str, *, if_match: str | None) -> Source:
         await self._pass(f"source {key}")
         return await self.inner.source(key, if_match=if_match)
+
+    @asynccontextmanager
+    async def changes(self, prefix: str) -> AsyncIterator[AsyncIterator[str]]:
+        await self._pass(f"changes {prefix}")
+        raise NotWatchable("this origin does not tell what is new")
+        yield  # type: ignore[unreachable]  # what makes it a generator
 
     async def close(self) -> None:
         await self.inner.close()

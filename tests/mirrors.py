@@ -218,5 +218,6 @@ def status_of(parts: Parts, mirror: Mirror, *, ready: bool) -> StationStatus:
         catalog=parts.catalog.status(),
         store=parts.store.status(),
         flights=parts.transfers.flights(),
+        prefetch=parts.prefetch.status(),
         refusals=mirror.refusals(),
     )

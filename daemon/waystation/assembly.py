@@ -10,6 +10,7 @@ from waystation.admission import Admission
 from waystation.catalog.plain import PlainCatalog
 from waystation.disk import Disk
 from waystation.origin.opening import open_origin
+from waystation.prefetch.prefetcher import Prefetcher
 from waystation.store.disk_store import DiskStore
 from waystation.store.memory_spool import PassThrough
 from waystation.telemetry.metrics import Metrics
@@ -38,6 +39,7 @@ class Parts:
     store: DiskStore
     transfers: Flights
     admission: Admission
+    prefetch: Prefetcher
 
 
 def open_catalog(settings: Settings, origin: Origin, metrics: Metrics, *, remember: bool) -> PlainCatalog:
@@ -73,5 +75,12 @@ async def open_parts(settings: Settings, metrics: Metrics | None = None) -> Asyn
         )
         stack.push_async_callback(transfers.close)
         yield Parts(
-            settings, metrics, origin, catalog, store, transfers, Admission(catalog, refresh_s=settings.catalog.refresh)
+            settings,
+            metrics,
+            origin,
+            catalog,
+            store,
+            transfers,
+            admission=Admission(catalog, refresh_s=settings.catalog.refresh),
+            prefetch=Prefetcher(settings, origin, catalog, store, transfers, metrics=metrics),
         )

@@ -117,6 +117,13 @@ class NotListable(OriginError):
     advice = "Name targets one by one, or use an origin that can list."
 
 
+class NotWatchable(OriginError):
+    """The origin can't tell, or may not tell us, what is new."""
+
+    reason = "not_watchable"
+    advice = "Set [origin] notifications = false: what is new is then found by polling alone."
+
+
 class AlreadyExists(OriginError):
     """A key that must be created is there already."""
 

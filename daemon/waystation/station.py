@@ -65,9 +65,9 @@ async def serve(settings: Settings) -> None:
 
 async def _serve_until(stop: asyncio.Event, station: _Station) -> None:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(station.probe()), group.create_task(station.scrub())]
+        life = [group.create_task(part()) for part in (station.probe, station.scrub, station.prefetch)]
         await stop.wait()
-        for task in tasks:
+        for task in life:
             task.cancel()
 
 
@@ -134,6 +134,10 @@ class _Station:
         """Check what is stored, as long as the daemon runs."""
         await self._parts.store.scrub()
 
+    async def prefetch(self) -> None:
+        """Fetch and pin what should be here before it is asked for; see `waystation.prefetch`."""
+        await self._parts.prefetch.run()
+
     def status(self) -> StationStatus:
         """A snapshot; never waits."""
         parts = self._parts
@@ -151,6 +155,7 @@ class _Station:
             catalog=catalog,
             store=parts.store.status(),
             flights=parts.transfers.flights(),
+            prefetch=parts.prefetch.status(),
             refusals=tuple(self.mirror.refusals()),
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 CircuitState = Literal["closed", "open", "half-open"]
+Notifications = Literal["off", "connecting", "on", "unavailable"]
 FlightState = Literal["queued", "fetching", "sealing", "passing", "done", "failed", "abandoned"]
 
 
@@ -90,6 +91,35 @@ class FlightStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingTarget:
+    """One target that should be here and is not."""
+
+    target: str
+    state: Literal["queued", "fetching", "failed"]
+    reason: str | None
+    """Why it could not be fetched the last time."""
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchStatus:
+    """What should be here before it is asked for."""
+
+    subscriptions: int
+    wanted: int
+    ready: int
+    missing: tuple[MissingTarget, ...]
+    """In the order in which they are fetched, those under way first."""
+    lag_s: float
+    """For how long the oldest of them has been published, or lost; 0: all are here."""
+    paused_because: str | None
+    last_poll: float | None
+    """When the origin last listed what is published."""
+    poll_trouble: str | None
+    notifications: Notifications
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A request that was not answered with its bytes."""
 
@@ -116,5 +146,6 @@ class StationStatus:
     catalog: CatalogStatus
     store: StoreStatus
     flights: tuple[FlightStatus, ...]
+    prefetch: PrefetchStatus
     refusals: tuple[Refusal, ...]
     """The latest first."""

@@ -22,6 +22,7 @@ from waystation.status import (
     CatalogStatus,
     FlightStatus,
     OriginStatus,
+    PrefetchStatus,
     Refusal,
     StationStatus,
     StoreStatus,
@@ -52,6 +53,17 @@ STATION = StationStatus(
         oldest_idle_s=90061.0,
     ),
     flights=(),
+    prefetch=PrefetchStatus(
+        subscriptions=0,
+        wanted=0,
+        ready=0,
+        missing=(),
+        lag_s=0.0,
+        paused_because=None,
+        last_poll=None,
+        poll_trouble=None,
+        notifications="off",
+    ),
     refusals=(),
 )
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from waystation import config
 from waystation.config import PrefetchSettings, Settings, load_settings
-from waystation.errors import ChangesMissed, NotListable, StoreFormat, StoreLocked, WaystationError
+from waystation.errors import ChangesMissed, NotListable, NotWatchable, StoreFormat, StoreLocked, WaystationError
 from waystation.mirror.replies import FAULT, MEANINGS
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +117,7 @@ def documented_codes() -> dict[str, int]:
 
 def answered() -> list[type[WaystationError]]:
     """The errors that a request can be answered with: not those that only start, verbs or parts of the daemon meet."""
-    elsewhere = {NotListable, StoreFormat, StoreLocked, ChangesMissed}
+    elsewhere = {NotListable, NotWatchable, StoreFormat, StoreLocked, ChangesMissed}
     return [
         kind
         for kind, meaning in MEANINGS.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -78,6 +78,16 @@ class ScriptedOrigin:
     async def source(self, key: str, *, if_match: str | None) -> Source:
         self.asked.append(f"source {key} {if_match}")
         return ScriptedSource(self)
+
+    @asynccontextmanager
+    async def changes(self, prefix: str) -> AsyncIterator[AsyncIterator[str]]:
+        await self._meet("changes")
+
+        async def keys() -> AsyncIterator[str]:
+            yield f"{prefix}a"
+            await self._meet("changes go on")
+
+        yield keys()
 
     async def close(self) -> None:
         self.closed = True

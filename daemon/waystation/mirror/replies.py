@@ -51,6 +51,7 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.Unreachable: Meaning(503, "the origin can't be reached, and the target is not cached"),
     errors.Short: Meaning(503, "the origin broke off in mid-body"),
     errors.NotListable: Meaning(503, "the origin can't list its keys"),
+    errors.NotWatchable: Meaning(503, "the origin does not tell what is new"),
     errors.RevisionChanged: Meaning(502, "the object was replaced while it was being fetched"),
     errors.TooLarge: Meaning(502, "what vouches for this target is larger than any that is valid"),
     # the transfer

@@ -11,12 +11,12 @@ import errno
 import os
 import stat
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from waystation.errors import Denied, Missing, OriginError, RevisionChanged, Short, TooLarge, Unreachable
+from waystation.errors import Denied, Missing, NotWatchable, OriginError, RevisionChanged, Short, TooLarge, Unreachable
 from waystation.origin.interface import ObjectInfo
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ class DirectoryOrigin:
     async def source(self, key: str, *, if_match: str | None) -> Source:
         info = await self.head(key)
         return _FileSource(self._folder, key, if_match or info.etag)
+
+    @asynccontextmanager
+    async def changes(self, prefix: str) -> AsyncIterator[AsyncIterator[str]]:
+        raise NotWatchable(f"a folder does not tell what is new below '{prefix}'")
+        yield  # type: ignore[unreachable]  # what makes it a generator
 
     async def close(self) -> None:
         """A folder holds nothing open."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import datetime
     from pathlib import Path
 
@@ -107,6 +107,21 @@ class Origin(Protocol):
 
     async def close(self) -> None:
         """Give back connections; no call may follow."""
+        ...
+
+
+class Watchable(Origin, Protocol):
+    """An origin that may be able to tell what is new."""
+
+    def changes(self, prefix: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Be told of every key below `prefix` that was created or removed, from the time that the block is entered on.
+
+        Nothing of what happened before is told, and what happens too fast may be left out: list as well.
+
+        Raises:
+            NotWatchable: this origin can't tell, or may not tell us.
+            Unreachable: it can't be reached, or from within the block: it has fallen silent.
+        """
         ...
 
 

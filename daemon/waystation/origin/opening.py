@@ -11,7 +11,7 @@ from waystation.origin.s3 import S3Origin
 
 if TYPE_CHECKING:
     from waystation.config import Settings
-    from waystation.origin.interface import Origin
+    from waystation.origin.interface import Watchable
     from waystation.telemetry.metrics import Metrics
 
 
@@ -22,7 +22,7 @@ def open_origin(settings: Settings, metrics: Metrics) -> ResilientOrigin:
         ConfigError: the settings can't be used.
     """
     folder = settings.origin.folder
-    inner: Origin = (
+    inner: Watchable = (
         S3Origin(settings.origin, stall_timeout_s=settings.transfer.stall_timeout)
         if folder is None
         else DirectoryOrigin(folder, disk=Disk())

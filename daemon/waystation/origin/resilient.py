@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import AsyncGenerator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from waystation.config import OriginSettings
     from waystation.model import Span
-    from waystation.origin.interface import ObjectInfo, Origin, Reader, Source
+    from waystation.origin.interface import ObjectInfo, Reader, Source, Watchable
     from waystation.telemetry.metrics import Metrics
 
 FIRST_BACKOFF_S = 0.1
@@ -40,7 +40,7 @@ class ResilientOrigin:
 
     def __init__(
         self,
-        inner: Origin,
+        inner: Watchable,
         *,
         url: str,
         settings: OriginSettings,
@@ -86,6 +86,21 @@ class ResilientOrigin:
     async def source(self, key: str, *, if_match: str | None) -> Source:
         self._health.refuse_while_open()
         return _WatchedSource(await self._inner.source(key, if_match=if_match), self._health)
+
+    @asynccontextmanager
+    async def changes(self, prefix: str) -> AsyncIterator[AsyncIterator[str]]:
+        """Be told of changes; one attempt, for whoever listens has to list anyway before it listens again."""
+        self._health.refuse_while_open()
+        try:
+            async with self._inner.changes(prefix) as keys:
+                self._health.answered("watch", "ok")
+                yield keys
+        except Unreachable as error:
+            self._health.failed("watch", error)
+            raise
+        except OriginError as error:
+            self._health.answered("watch", error.reason)
+            raise
 
     def status(self) -> OriginStatus:
         """A snapshot; never waits."""

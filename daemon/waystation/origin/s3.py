@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from waystation.origin.interface import ObjectInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from types import ModuleType
 
     from waystation.config import OriginSettings
     from waystation.origin.interface import Source
@@ -79,6 +81,13 @@ class S3Origin:
             tls=s3.tls,
         )
 
+    @asynccontextmanager
+    async def changes(self, prefix: str) -> AsyncIterator[AsyncIterator[str]]:
+        s3 = await self._connected()
+        events = await asyncio.to_thread(_import_events)
+        async with events.listen(s3, prefix, connect_timeout_s=self._settings.connect_timeout) as keys:
+            yield keys
+
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection:
@@ -90,6 +99,12 @@ class S3Origin:
                 connect = await asyncio.to_thread(_import_connection)
                 self._connection = await connect.open(self._settings)
             return self._connection
+
+
+def _import_events() -> ModuleType:
+    from waystation.origin import s3_events  # noqa: PLC0415 - as below
+
+    return s3_events
 
 
 def _import_connection() -> type[S3Connection]:

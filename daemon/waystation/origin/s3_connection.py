@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import aiohttp
 from aiobotocore.config import AioConfig
 from botocore import exceptions as botocore_errors
+from botocore.credentials import ReadOnlyCredentials
 
 from waystation.errors import Denied, Missing, NoCredentials, OriginError, Short, Unreachable
 from waystation.model import Digest, parse_digest
@@ -27,10 +28,10 @@ from waystation.origin.interface import ObjectInfo
 from waystation.origin.s3_access import prepare
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator, Mapping
 
     from waystation.config import OriginSettings
+    from waystation.origin.s3_access import Access
 
 DEFAULT_REGION = "us-east-1"
 KEYS_ADVICE = "Correct the access key and secret in [origin] credentials_file or in the environment."
@@ -59,10 +60,12 @@ class S3Connection:
     """An open client of the settings' bucket; keys are below its prefix."""
 
     def __init__(
-        self, settings: OriginSettings, client: Any, tls: ssl.SSLContext | None, stack: AsyncExitStack
+        self, settings: OriginSettings, client: Any, access: Access, region: str, stack: AsyncExitStack
     ) -> None:
         self.client = client
-        self.tls = tls
+        self.tls = access.tls
+        self.region = region
+        self._access = access
         self.bucket, self.prefix = split_url(settings.url)
         self._endpoint = settings.endpoint_url or "Amazon S3"
         self._stack = stack
@@ -103,10 +106,22 @@ class S3Connection:
             )
         except botocore_errors.BotoCoreError as error:
             raise NoCredentials(f"no client for the origin: {type(error).__name__}") from error
-        return cls(settings, client, ready.tls, stack)
+        return cls(settings, client, ready, region, stack)
 
     async def close(self) -> None:
         await self._stack.aclose()
+
+    async def credentials(self) -> ReadOnlyCredentials:
+        """What to sign a request with that botocore knows nothing of, as of now."""
+        keys = self._access.keys
+        if keys:
+            return ReadOnlyCredentials(
+                keys["aws_access_key_id"], keys["aws_secret_access_key"], keys.get("aws_session_token")
+            )
+        found = await self._access.session.get_credentials()
+        if found is None:
+            raise NoCredentials("no usable credentials for the origin")
+        return await found.get_frozen_credentials()
 
     def full_key(self, key: str) -> str:
         return self.prefix + key

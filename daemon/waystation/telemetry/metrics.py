@@ -100,6 +100,27 @@ class Metrics:
             registry=registry,
         )
 
+        self.prefetch = Counter(
+            "waystation_prefetch",
+            "Targets that prefetching tried to fetch, by what came of it.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.prefetch_queue_length = Gauge(
+            "waystation_prefetch_queue_length", "Targets that wait to be prefetched.", registry=registry
+        )
+        self.prefetch_lag_seconds = Gauge(
+            "waystation_prefetch_lag_seconds",
+            "For how long the oldest wanted target that is not here has been published, or lost; 0: all are here.",
+            registry=registry,
+        )
+        self.wanted_targets = Gauge(
+            "waystation_wanted_targets",
+            "Targets that should be here, by whether they are.",
+            ("state",),
+            registry=registry,
+        )
+
         self.catalog_targets = Gauge("waystation_catalog_targets", "Targets that the catalog knows.", registry=registry)
         self.catalog_last_refresh = Gauge(
             "waystation_catalog_last_refresh_timestamp_seconds",
