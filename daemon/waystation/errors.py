@@ -63,7 +63,8 @@ class Denied(OriginError):
 
     reason = "origin_denied"
     advice = (
-        "Check the reader's credentials and policy: it needs s3:GetObject on the keys and s3:ListBucket on the bucket."
+        "Check these credentials and their policy: to read, it needs s3:GetObject on the keys and s3:ListBucket on the "
+        "bucket."
     )
 
 

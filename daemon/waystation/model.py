@@ -23,6 +23,8 @@ TargetPath = NewType("TargetPath", str)
 RESERVED_APPS = frozenset({"root", "targets", "snapshot", "timestamp", "metadata"})
 RESERVED_SUFFIXES = (".sha256", ".pieces", ".provenance.json")
 MAX_TARGET_BYTES = 1024  # an S3 key's own limit
+MAX_FILE_BYTES = 255 - max(map(len, RESERVED_SUFFIXES))
+"""How long a published file's name may be: most filesystems, and MinIO, hold 255 bytes, its longest ending included."""
 ARCH_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 """Go's names of machines, as in Nomad's ``${attr.cpu.arch}``, to the kernel's, as in ``${attr.kernel.arch}``."""
 
@@ -140,7 +142,7 @@ def published_target(app: str, file: str) -> TargetPath:
     """Build the name under which a publisher publishes, ``<app>/<file>``.
 
     Raises:
-        BadTarget: either part is outside the published alphabet, or reserved.
+        BadTarget: either part is outside the published alphabet, reserved, or too long to be announced everywhere.
     """
     if not _APP.fullmatch(app):
         raise BadTarget(
@@ -149,5 +151,10 @@ def published_target(app: str, file: str) -> TargetPath:
     if not _FILE.fullmatch(file):
         raise BadTarget(
             f"'{file[:80]}' can't be a file's name: letters, digits and ._+~-, starting with a letter or digit"
+        )
+    if len(file) > MAX_FILE_BYTES:
+        raise BadTarget(
+            f"'{file[:80]}…' has {len(file)} bytes, at most {MAX_FILE_BYTES} can be published",
+            advice="Choose a shorter name or version.",
         )
     return parse_target(f"{app}/{file}")

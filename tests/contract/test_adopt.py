@@ -55,6 +55,22 @@ async def test_adopting_again_changes_nothing(place: Place, publisher: Publisher
     assert {key: place.get(key) for key in place.all_keys()} == before
 
 
+async def test_progress_goes_from_nothing_to_all_that_is_to_be_adopted(place: Place, publisher: Publisher) -> None:
+    place.put("announced", BODY)
+    await publisher.adopt()
+    for key in ("one", "two"):
+        place.put(key, BODY)
+    heard: list[tuple[int, int]] = []
+
+    def hear(what: str, done_bytes: int, total_bytes: int) -> None:
+        if what == "adopting 2 objects":
+            heard.append((done_bytes, total_bytes))
+
+    await publisher.adopt(progress=hear)
+    size_bytes = len(BODY)
+    assert heard == [(0, 2 * size_bytes), (size_bytes, 2 * size_bytes), (2 * size_bytes, 2 * size_bytes)]
+
+
 async def test_only_what_begins_with_the_prefix_is_adopted(place: Place, publisher: Publisher) -> None:
     for key in ("app/one", "app/two", "apples", "other/one"):
         place.put(key, BODY)

@@ -108,6 +108,7 @@ async def test_go_s_words_for_an_architecture_become_the_kernel_s(publisher: Pub
         ("app", "1", "x86-64"),
         ("../app", "1", "x86_64"),
         ("app", "1\n", "x86_64"),
+        ("app", "1" * 240, "x86_64"),  # with .pieces behind it, no filesystem and no MinIO has room for the name
     ],
 )
 async def test_a_name_outside_the_alphabet_is_refused_before_anything_is_written(
@@ -215,6 +216,14 @@ async def test_other_bytes_that_another_client_uploaded_are_a_conflict(
     with pytest.raises(Conflict, match=told):
         await publisher.publish(bundle, app="app", version="0.1.0", arch="x86_64")
     assert place.all_keys() == [TARGET]
+
+
+async def test_a_name_that_is_a_folder_already_is_a_conflict_in_words(tmp_path: Path, bundle: Path) -> None:
+    (tmp_path / "origin" / TARGET).mkdir(parents=True)
+    settings = Settings(origin=OriginSettings(url=(tmp_path / "origin").as_uri()))
+    async with open_publisher(settings) as publisher:
+        with pytest.raises(Conflict, match="no object, such as a folder"):
+            await publisher.publish(bundle, app="app", version="0.1.0", arch="x86_64")
 
 
 # --- races, deaths, changes ----------------------------------------------------------------------

@@ -197,6 +197,28 @@ def test_an_adoption_that_failed_for_one_object_says_why_and_exits_with_1(shell:
     assert "1 failed" in done.err
 
 
+def test_an_adoption_tells_a_pipe_of_each_object_as_it_is_done(s3_shell: Shell, bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("mine", BODY)
+    bucket.put("theirs", BODY)
+    arn = f"arn:aws:s3:::{bucket.name}"
+    may_read = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": [arn, f"{arn}/*"]}
+    may_write = {"Effect": "Allow", "Action": ["s3:PutObject"], "Resource": [f"{arn}/mine*"]}
+    keys = bucket.server.create_user_with({"Version": "2012-10-17", "Statement": [may_read, may_write]})
+    adopted = s3_shell.run("adopt", "--set", f"origin.credentials_file={keys.write(tmp_path / 'few-rights')}")
+    assert (adopted.status, adopted.out) == (1, "adopted\tmine\t\n")
+    assert "s3:PutObject" in adopted.err
+
+
+def test_an_adoption_whose_output_nobody_reads_on_ends_without_a_word(shell: Shell, origin: Path) -> None:
+    for number in range(50):
+        (origin / f"{number}").write_bytes(BODY)
+    command = f"{sys.executable} -m waystation adopt | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], env=shell.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 # --- fetch ---------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """`waystation adopt`: what others uploaded gets the checksums and pieces that make it a target."""
 
+import sys
 from collections import Counter
 from dataclasses import asdict
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 
 from waystation.cli.entry import PLAIN
 from waystation.cli.options import AsJson, ConfigFile, Overrides, read_settings
-from waystation.cli.output import print_json, print_note, print_table
+from waystation.cli.output import print_json, print_note, print_table, tab_separated
 from waystation.cli.progress import progress_bars
 from waystation.cli.running import run_verb
 from waystation.config import Settings
@@ -21,7 +22,7 @@ app = typer.Typer(**PLAIN)
 def adopt(
     *,
     prefix: Annotated[
-        str, typer.Argument(metavar="[PREFIX]", help="Only keys that begin with it.", show_default=False)
+        str, typer.Argument(metavar="PREFIX", help="Only keys that begin with it.", show_default=False)
     ] = "",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -33,8 +34,8 @@ def adopt(
     if as_json:
         print_json([asdict(result) for result in results])
     else:
-        told = [result for result in results if result.outcome != "already"]
-        print_table(("outcome", "key", "why"), [(r.outcome, r.key, r.why or "") for r in told])
+        if sys.stdout.isatty():  # a pipe has heard of each as it was done
+            print_table(("outcome", "key", "why"), [_row(result) for result in results if _is_news(result)])
         print_note(
             f"{count['adopted']} adopted, {count['already']} already announced, "
             f"{count['skipped']} skipped, {count['failed']} failed."
@@ -43,7 +44,19 @@ def adopt(
         raise typer.Exit(1)
 
 
+def _is_news(result: Adopted) -> bool:
+    return result.outcome != "already"
+
+
+def _row(result: Adopted) -> tuple[str, str, str]:
+    return result.outcome, result.key, result.why or ""
+
+
 async def _adopt(settings: Settings, prefix: str, *, as_json: bool) -> list[Adopted]:
+    def tell(result: Adopted) -> None:
+        if not as_json and not sys.stdout.isatty() and _is_news(result):
+            print(tab_separated(_row(result)), flush=True)
+
     with progress_bars(wanted=not as_json) as progress:
         async with open_publisher(settings) as publisher:
-            return await publisher.adopt(prefix, progress=progress)
+            return await publisher.adopt(prefix, report=tell, progress=progress)

@@ -89,10 +89,11 @@ def run(arguments: list[str]) -> int:
     except WaystationError as error:
         status = _fail(error, as_json=as_json)
     except ExceptionGroup as group:  # of tasks that ran together: the first that failed tells why
-        known, unknown = group.split(WaystationError)
+        known, unknown = group.split((WaystationError, BrokenPipeError))
         if unknown or not known:
             raise
-        status = _fail(_first(known), as_json=as_json)
+        first = _first(known)
+        status = _fail(first, as_json=as_json) if isinstance(first, WaystationError) else _hang_up()
     except typer.TyperException as error:
         path = getattr(getattr(error, "ctx", None), "command_path", "waystation")
         _tell("usage", error.format_message(), f"See `{path} --help`.", transient=False, as_json=as_json)
@@ -100,8 +101,7 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         status = _INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit's own flush is quiet
-        status = _FAILED
+        status = _hang_up()
     else:
         status = outcome if isinstance(outcome, int) else _DONE
     return status if arguments else _WRONG_USE
@@ -112,7 +112,13 @@ def _fail(error: WaystationError, *, as_json: bool) -> int:
     return _WRONG_USE if isinstance(error, ConfigError | BadTarget) else _FAILED
 
 
-def _first(group: ExceptionGroup[WaystationError]) -> WaystationError:
+def _hang_up() -> int:
+    """Nobody reads on: let the exit's own flush be quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _FAILED
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, ExceptionGroup) else error
 

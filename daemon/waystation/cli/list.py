@@ -49,7 +49,7 @@ class Listed:
 def list_targets(
     *,
     pattern: Annotated[
-        str, typer.Argument(metavar="[PATTERN]", help="Shell-style, * crosses slashes: 'pet-taxi/*'.")
+        str, typer.Argument(metavar="PATTERN", help="Shell-style, * crosses slashes: 'pet-taxi/*'.")
     ] = "*",
     long: Annotated[bool, typer.Option("--long", "-l", help="Also say what each must be, or its problem.")] = False,
     config: ConfigFile = None,

@@ -32,13 +32,17 @@ def print_note(text: str) -> None:
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows, under their headings on a terminal; a pipe gets a line a row, tab-separated."""
-    rows = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in rows:
-            print("\t".join(row))
+            print(tab_separated(row))
         return
-    if rows:
+    if rows := [[printable(cell) for cell in row] for row in rows]:
         print(align([[heading.upper() for heading in headings], *rows]))
+
+
+def tab_separated(row: Sequence[str]) -> str:
+    """Write a row as a pipe gets it."""
+    return "\t".join(map(printable, row))
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:

@@ -229,7 +229,7 @@ class _Health:
         if wait_s is not None:
             last = self._last_error
             raise Unreachable(
-                f"the origin is not asked for another {wait_s:.1f} s: {last or 'it did not answer'}",
+                f"{last or 'the origin did not answer'} (it is asked again in {wait_s:.1f} s)",
                 advice=last.advice if last else None,
                 retry_after_s=wait_s,
             )

@@ -43,21 +43,29 @@ async def adopt_objects(
         Denied: the origin does not let us write; nothing more was read.
         OriginError: the origin can't list.
     """
-    work = iter(await _candidates(origin, prefix))
+    candidates = await _candidates(origin, prefix)
+    work = iter(candidates)
     results: list[Adopted] = []
     denied: list[Denied] = []
+    new = [candidate for candidate in candidates if not candidate.announced]
+    what, done_bytes, total_bytes = f"adopting {len(new)} objects", 0, sum(candidate.size_bytes for candidate in new)
+    progress(what, 0, total_bytes)
 
     async def adopt_some() -> None:
-        for key, announced in work:
+        nonlocal done_bytes
+        for candidate in work:
             if denied:
                 return
             try:
-                result = Adopted(key, "already") if announced else await _adopt_one(origin, writer, key, progress)
+                result = await _adopt_one(origin, writer, candidate, progress)
             except Denied as error:
                 denied.append(error)
                 return
             results.append(result)
             report(result)
+            if not candidate.announced:
+                done_bytes += candidate.size_bytes
+                progress(what, done_bytes, total_bytes)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(_AT_ONCE):
@@ -67,17 +75,31 @@ async def adopt_objects(
     return sorted(results, key=lambda result: result.key)
 
 
-async def _candidates(origin: Origin, prefix: str) -> list[tuple[str, bool]]:
-    """List the keys that could be targets, and whether each is announced in full."""
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A key that could be a target."""
+
+    key: str
+    size_bytes: int
+    announced: bool
+    """In full, as far as the listing tells."""
+
+
+async def _candidates(origin: Origin, prefix: str) -> list[_Candidate]:
     sizes_bytes = {info.key: info.size_bytes async for info in origin.list(prefix)}
     return [
-        (key, f"{key}.sha256" in sizes_bytes and (not size_bytes or f"{key}.pieces" in sizes_bytes))
+        _Candidate(
+            key, size_bytes, f"{key}.sha256" in sizes_bytes and (not size_bytes or f"{key}.pieces" in sizes_bytes)
+        )
         for key, size_bytes in sizes_bytes.items()
         if not key.endswith(RESERVED_SUFFIXES) and not key.startswith(_NOT_ARTIFACTS)
     ]
 
 
-async def _adopt_one(origin: Origin, writer: OriginWriter, key: str, progress: Progress) -> Adopted:
+async def _adopt_one(origin: Origin, writer: OriginWriter, candidate: _Candidate, progress: Progress) -> Adopted:
+    key = candidate.key
+    if candidate.announced:
+        return Adopted(key, "already")
     try:
         target = parse_target(key)
     except BadTarget as error:

@@ -121,7 +121,7 @@ class Publisher:
                     progress=lambda done_bytes: progress(what, done_bytes, fingerprint.size_bytes),
                 )
             except AlreadyExists:
-                present = await self._origin.head(target)
+                present = await self._holder(target)
             else:
                 return created, True
         await self._confirm(present, fingerprint, progress)
@@ -139,6 +139,16 @@ class Publisher:
                 await self._confirm(present, fingerprint, progress)
         except (Missing, Conflict) as error:
             raise Overwritten(f"{written.key} is announced, but not what is there any more: {error}") from error
+
+    async def _holder(self, target: TargetPath) -> ObjectInfo:
+        """Describe what took the name before us."""
+        try:
+            return await self._origin.head(target)
+        except Missing as error:
+            raise Conflict(
+                f"{target} is taken by something that is no object, such as a folder",
+                advice="Remove it from the origin, or publish under a new version.",
+            ) from error
 
     async def _confirm(self, present: ObjectInfo, fingerprint: Fingerprint, progress: Progress) -> None:
         """Make sure that the object that is there has our bytes: by its record, else by reading it."""
