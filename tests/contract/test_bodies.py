@@ -162,6 +162,7 @@ async def test_a_client_that_stops_reading_is_cut_off(tmp_path: Path) -> None:
             client.sendall(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             await asyncio.wait_for(script.left.wait(), TIMEOUT_S)
             await world.until_counted(code="200", reason="send_timeout")
+        assert "took no byte" in world.mirror.refusals()[0].detail
 
 
 async def test_clients_that_were_cut_off_leave_their_descriptors_fit_for_the_next_ones(tmp_path: Path) -> None:

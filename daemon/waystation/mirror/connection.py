@@ -41,6 +41,28 @@ class ClientGone(Exception):
     """The client no longer listens."""
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why a connection ended before its answer did."""
+
+    reason: str
+    detail: str = ""
+    advice: str = ""
+
+
+CLIENT_LEFT = End("client_gone")
+STOPPED_READING = End(
+    "send_timeout",
+    "the client took no byte of the answer for [mirror] send_timeout",
+    "Look at the client; where it may pause for longer, raise [mirror] send_timeout.",
+)
+DRAINED = End(
+    "drain_timeout",
+    "the daemon was stopped, and the client had not taken the whole answer after [mirror] drain_timeout",
+    "Ask again once the daemon is back; where stopping may take longer, raise [mirror] drain_timeout.",
+)
+
+
 class Phase(IntEnum):
     """What the connection is about; each phase has its own limit."""
 
@@ -78,7 +100,7 @@ class Connection(asyncio.Protocol):
         ended: Callable[[Connection], None],
     ) -> None:
         self.peer = ""
-        self.end_reason = "client_gone"
+        self.end = CLIENT_LEFT
         """Why an answer was cut off, where it was."""
         self.closing = False
         """Set: no further request is taken."""
@@ -231,9 +253,9 @@ class Connection(asyncio.Protocol):
             self._enter(Phase.SENDING)
             self._transport.close()
 
-    def abort(self, reason: str) -> None:
+    def abort(self, end: End) -> None:
         """Cut the connection off, so that a client sees an unfinished body as one."""
-        self.end_reason = reason
+        self.end = end
         self._give_up()
         self._transport.abort()
 
@@ -259,7 +281,7 @@ class Connection(asyncio.Protocol):
         if self._phase is Phase.WORKING or now < self._deadline:
             return
         if self._phase in (Phase.SENDING, Phase.LINGERING):
-            self.abort("send_timeout")
+            self.abort(STOPPED_READING)
         elif self._inbox.is_empty:
             self.closing = True
             self._settle(None)

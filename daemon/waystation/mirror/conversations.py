@@ -20,7 +20,7 @@ from waystation.errors import (
 from waystation.mirror import documents
 from waystation.mirror.answers import of_artifact, of_document, reply_head, representation_head
 from waystation.mirror.bodies import read_small, send_body
-from waystation.mirror.connection import ClientGone
+from waystation.mirror.connection import ClientGone, End
 from waystation.mirror.heads import NO_REQUEST, parse_head
 from waystation.mirror.journal import CLIENT_GONE_CODE
 from waystation.mirror.memory import MAX_BLOB_BYTES
@@ -236,7 +236,7 @@ class Conversations:
         """Refuse, or cut off what has begun; whether another request may follow."""
         _note(error, turn.exchange)
         if turn.exchange.has_begun:
-            turn.connection.abort(turn.exchange.reason)
+            turn.connection.abort(End(turn.exchange.reason))
             return False
         try:
             self._reply(refusal(error), turn)
@@ -258,5 +258,6 @@ def _note(error: Exception, exchange: Exchange) -> None:
 
 def _note_absence(turn: Turn) -> None:
     """The client left, or was cut off by one of the connection's limits."""
-    turn.exchange.reason = turn.connection.end_reason
-    turn.exchange.code = turn.exchange.code or CLIENT_GONE_CODE
+    exchange, end = turn.exchange, turn.connection.end
+    exchange.reason, exchange.detail, exchange.advice = end.reason, end.detail, end.advice
+    exchange.code = exchange.code or CLIENT_GONE_CODE

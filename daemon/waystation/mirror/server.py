@@ -9,7 +9,7 @@ import structlog
 
 from waystation.errors import ChangesMissed
 from waystation.mirror.acceptor import Acceptor
-from waystation.mirror.connection import Connection, Limits
+from waystation.mirror.connection import DRAINED, Connection, Limits
 from waystation.mirror.conversations import Conversations
 from waystation.mirror.journal import Journal
 from waystation.mirror.listeners import bind_all, url_of
@@ -113,7 +113,7 @@ class Mirror:
         except TimeoutError:
             log.warning("drain_timeout_passed", connections=len(self._connections))
             for connection in tuple(self._connections):
-                connection.abort("drain_timeout")
+                connection.abort(DRAINED)
             await self._until_empty()
         for task in self._tasks:
             task.cancel()
