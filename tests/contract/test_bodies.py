@@ -147,11 +147,13 @@ async def test_a_client_that_leaves_in_mid_body_gives_up_its_ride(tmp_path: Path
     async with playing(tmp_path, play, data=bytes(64 * MIB)) as (world, script):
         async with await world.connect() as client:
             client.ask(PATH)
-            await asyncio.wait_for(client.reader.readexactly(1000), TIMEOUT_S)
+            await asyncio.wait_for(client.reader.readexactly(100_000), TIMEOUT_S)
             if between_runs:
                 await script.waits.wait()
         await asyncio.wait_for(script.left.wait(), TIMEOUT_S)
         await world.until_counted(code="200", cache="miss", reason="client_gone")
+        [served] = [each for each in next(iter(world.metrics.served_bytes.collect())).samples if "_total" in each.name]
+        assert 100_000 <= served.value < 64 * MIB
 
 
 async def test_a_client_that_stops_reading_is_cut_off(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from waystation.errors import RottenBlob
 from waystation.mirror.answers import representation_head
+from waystation.mirror.connection import ClientGone
 from waystation.model import Span
 
 if TYPE_CHECKING:
@@ -28,6 +29,17 @@ async def send_body(body: Body, shown: Representation, choice: Choice, turn: Tur
         RottenBlob: the file no longer has what was released from it.
         ClientGone: nobody is there to read it.
     """
+    connection, exchange = turn.connection, turn.exchange
+    acked_bytes = connection.acked_bytes()
+    try:
+        await _send_runs(body, shown, choice, turn)
+    except (ClientGone, asyncio.CancelledError):
+        # A sendfile that is broken off doesn't tell how far it came.
+        exchange.sent_bytes = max(exchange.sent_bytes, connection.acked_bytes() - acked_bytes)
+        raise
+
+
+async def _send_runs(body: Body, shown: Representation, choice: Choice, turn: Turn) -> None:
     connection, exchange = turn.connection, turn.exchange
     async for run in body.runs(choice.span):
         connection.cork()

@@ -227,6 +227,14 @@ class Connection(asyncio.Protocol):
         finally:
             self._phase = Phase.WORKING
 
+    def acked_bytes(self) -> int:
+        """How many bytes the client's machine has taken since the connection began; 0 once that can't be told."""
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES_ACKED.size)
+        except OSError:
+            return 0
+        return int(_TCP_INFO_BYTES_ACKED.unpack(info)[0])
+
     def cork(self) -> None:
         """Hold back segments that are not full, until `uncork`."""
         if not self._transport.is_closing():
@@ -319,13 +327,9 @@ class Connection(asyncio.Protocol):
 
     def _progressed(self) -> bool:
         """Whether the client has taken bytes since the last look; a peer that reads nothing acknowledges nothing."""
-        try:
-            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES_ACKED.size)
-        except OSError:
-            return False
-        (acked_bytes,) = _TCP_INFO_BYTES_ACKED.unpack(info)
+        acked_bytes = self.acked_bytes()
         before, self._acked_bytes = self._acked_bytes, acked_bytes
-        return bool(acked_bytes != before)
+        return acked_bytes not in (0, before)
 
     def _give_up(self) -> None:
         """End the conversation, once, and before its socket is closed.
