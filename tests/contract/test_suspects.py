@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from transfers import MIB, eventually, world
+from transfers import MIB, SlowDisk, eventually, read, world
 from waystation.errors import Denied, Unreachable
+from waystation.model import CacheResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,3 +105,99 @@ async def test_pieces_that_rotted_beside_a_blob_are_fetched_again(tmp_path: Path
         await eventually(lambda: not it.transfers.flights(), "it is a blob again")
         kept = await it.store.pieces_file(artifact.digest)
         assert kept == (it.root / f"{artifact.key}.pieces").read_bytes()
+
+
+# --- what a crash of the machine leaves ----------------------------------------------------------
+
+
+async def left_by_a_crash(tmp_path: Path, metrics: Metrics, *, pieces: bool) -> Artifact:
+    """Store an artifact, and let it look as if the machine had gone down since."""
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(40 * MIB, pieces=pieces)
+        await it.fetch(artifact)
+        await eventually(lambda: not it.transfers.flights(), "the blob is on disk")
+    (tmp_path / "store/running").write_text("of another boot\n")
+    return artifact
+
+
+def blob_of(tmp_path: Path, artifact: Artifact) -> Path:
+    return tmp_path / "store/blobs/sha256" / artifact.digest[:2] / artifact.digest
+
+
+def failures(metrics: Metrics) -> tuple[float, float]:
+    """How often something of the store, and of the origin, was not what it must be."""
+    counter = metrics.verification_failures
+    return counter.labels("store")._value.get(), counter.labels("origin")._value.get()
+
+
+@pytest.mark.parametrize("pieces", [True, False])
+async def test_what_survived_a_crash_is_checked_and_served_without_any_answer_of_the_origin(
+    tmp_path: Path, metrics: Metrics, pieces: bool
+) -> None:
+    artifact = await left_by_a_crash(tmp_path, metrics, pieces=pieces)
+    checked = metrics.verified_bytes.labels("origin")._value.get()
+    async with world(tmp_path, metrics) as it:
+        assert it.store.open(artifact.digest) is None
+        it.origin.away = Unreachable("the origin is dead")
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        await eventually(lambda: not it.transfers.flights(), "it is trusted again")
+        async with it.transfers.open(artifact) as body:
+            assert body.cache is CacheResult.HIT
+    assert failures(metrics) == (0, 0)
+    assert metrics.verified_bytes.labels("store")._value.get() == artifact.size_bytes * (1 + pieces)
+    assert metrics.verified_bytes.labels("origin")._value.get() == checked
+
+
+async def test_of_what_a_crash_tore_only_the_torn_pieces_are_asked_for(tmp_path: Path, metrics: Metrics) -> None:
+    artifact = await left_by_a_crash(tmp_path, metrics, pieces=True)
+    for offset in (7 * MIB, 39 * MIB):
+        flip(blob_of(tmp_path, artifact), offset)
+    async with world(tmp_path, metrics) as it:
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert it.origin.read_bytes == 2 * MIB
+    assert failures(metrics) == (2, 0)
+
+
+async def test_what_a_crash_tore_without_pieces_is_fetched_anew_in_the_same_flight(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    artifact = await left_by_a_crash(tmp_path, metrics, pieces=False)
+    flip(blob_of(tmp_path, artifact), 7 * MIB)
+    async with world(tmp_path, metrics) as it:
+        async with it.transfers.open(artifact) as body:
+            assert await read(body) == it.bytes_of(artifact)
+            assert body.cache is CacheResult.MISS
+        assert it.origin.read_bytes == artifact.size_bytes
+        await eventually(lambda: not it.transfers.flights(), "it is a blob again")
+        assert blob_of(tmp_path, artifact).read_bytes() == it.bytes_of(artifact)
+    assert failures(metrics) == (1, 0)
+
+
+async def test_what_a_crash_tore_without_pieces_is_given_up_at_once_also_while_the_origin_is_dead(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    artifact = await left_by_a_crash(tmp_path, metrics, pieces=False)
+    flip(blob_of(tmp_path, artifact), 7 * MIB)
+    async with world(tmp_path, metrics) as it:
+        it.origin.away = Unreachable("the origin is dead")
+        for _ in range(2):
+            with pytest.raises(Unreachable):
+                await it.fetch(artifact)
+        assert failures(metrics) == (1, 0), "it was read again for nothing"
+        it.origin.away = None
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+    assert failures(metrics) == (1, 0)
+
+
+async def test_a_client_that_leaves_while_a_suspect_is_checked_costs_it_nothing(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    artifact = await left_by_a_crash(tmp_path, metrics, pieces=False)
+    slow = SlowDisk()
+    async with world(tmp_path, metrics, disk=slow) as it:
+        it.origin.away = Unreachable("the origin is dead")
+        slow.reads.hold()
+        async with it.transfers.open(artifact):
+            assert await asyncio.to_thread(slow.reads.reached.wait, 10)
+        slow.reads.release()
+        assert await it.fetch(artifact) == it.bytes_of(artifact)

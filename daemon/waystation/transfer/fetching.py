@@ -118,7 +118,7 @@ class Fetching:
                     partial(whole.run, min(ready, whole.hashed_bytes + HASH_STEP_BYTES)), whole.abort
                 )
             except OSError as error:
-                raise _disk_refused(error) from error
+                raise disk_refused(error) from error
             if self._spool.window is not None:
                 self.seek(HASH, whole.hashed_bytes)
 
@@ -145,7 +145,7 @@ class Fetching:
             plan.lost(ask, error)
             self._pause(plan.losses)
         except OSError as error:
-            raise _disk_refused(error) from error
+            raise disk_refused(error) from error
         self._wake.set()
 
     async def _recheck(self, recheck: Recheck) -> None:
@@ -196,7 +196,8 @@ class _Landings:
             self._error = error
 
 
-def _disk_refused(error: OSError) -> StoreError:
+def disk_refused(error: OSError) -> StoreError:
+    """Say what it means for a flight that the disk under its spool refuses."""
     detail = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoRoom(f"the store's disk filled up in mid-transfer: {detail}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,6 +23,7 @@ from waystation.transfer.layer import fetch_pieces, kept_pieces
 from waystation.transfer.on_demand import SourceOnDemand
 from waystation.transfer.pace import PacedSource
 from waystation.transfer.plan import Plan, RiderId
+from waystation.transfer.suspect import hash_suspect
 from waystation.transfer.waiting import Waiting
 from waystation.transfer.workers import WholeHash
 
@@ -89,8 +89,6 @@ class Flight:
         self._waiting = Waiting()
         self._task: asyncio.Task[None] | None = None
         self._begun = False
-        self._spoiled = False
-        """What lay in the spool was found to be worth nothing, and what came since can't be checked by itself."""
 
     # --- for riders ----------------------------------------------------------------------------
 
@@ -202,7 +200,7 @@ class Flight:
         finally:
             self._metrics.flight_seconds.observe(self._monotonic() - began)
             if self._spool:
-                self._spool.close(keep=keep and not self._spoiled)
+                self._spool.close(keep=keep)
                 self._spool = None
             if not self._riders:
                 self._drop_lease()
@@ -219,9 +217,10 @@ class Flight:
                     await self._ask_ahead(group, source)
                     self.pieces = pieces = await self._fetch_pieces()
                 self._spool = spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
-                whole = await self._check_whole(spool) if spool.suspect and not pieces else None
-                if not whole:
-                    whole = await self._fetch(spool, source, pieces)
+                whole = None
+                if spool.suspect and not pieces:
+                    whole = await hash_suspect(self.artifact, spool, self._workers, self._metrics)
+                whole = whole or await self._fetch(spool, source, pieces)
         finally:
             source.close()
         await self._seal(whole, spool)
@@ -253,20 +252,6 @@ class Flight:
             self.artifact = replace(self.artifact, pieces=None)
             log.warning("pieces_missing", target=self.artifact.target, advice="run `waystation adopt`")
             return None
-
-    async def _check_whole(self, spool: Spool) -> WholeHash | None:
-        """Hash what lies here already without pieces to check it by: it is all right, or worth nothing (None)."""
-        whole = WholeHash(spool, self._metrics, where="store")
-        try:
-            await self._workers.run(partial(whole.run, self.artifact.size_bytes), whole.abort)
-        except OSError as error:
-            log.warning("suspect_unreadable", target=self.artifact.target, error=error.strerror)
-        if whole.digest() == self.artifact.digest:
-            return whole
-        self._spoiled = True
-        self._metrics.verification_failures.labels("store").inc()
-        log.warning("suspect_discarded", target=self.artifact.target, digest=self.artifact.digest)
-        return None
 
     async def _fetch(self, spool: Spool, source: SourceOnDemand, pieces: CheckedPieces | None) -> WholeHash:
         """Bring every piece here, and hash the whole behind them."""
