@@ -80,10 +80,19 @@ async def running_store(
     disk: Disk | None = None,
     metrics: Metrics | None = None,
     wall: Callable[[], float] | None = None,
+    scrub_interval: float = 7 * 86400.0,
+    quarantine_keep: float = 7 * 86400.0,
+    kill: bool = False,
 ) -> AsyncIterator[DiskStore]:
-    """A store that was recovered, and is closed at the end."""
+    """A store that was recovered, and at the end is closed; kill: ends as its process does, writing nothing."""
     store = DiskStore(
-        StoreSettings(path=path, max_size=max_size, min_free=min_free),
+        StoreSettings(
+            path=path,
+            max_size=max_size,
+            min_free=min_free,
+            scrub_interval=scrub_interval,
+            quarantine_keep=quarantine_keep,
+        ),
         disk=disk or Disk(),
         metrics=metrics or Metrics(),
         **({"wall": wall} if wall else {}),
@@ -92,7 +101,28 @@ async def running_store(
     try:
         yield store
     finally:
-        await store.close()
+        if kill:
+            await killed(store)
+        else:
+            await store.close()
+
+
+async def killed(store: DiskStore) -> None:
+    """Let a store's process end without a word: what the kernel does for it, and no more."""
+    if store._housekeeper is not None:
+        store._housekeeper.cancel()
+        await asyncio.wait((store._housekeeper,))
+    store._files.unlock()
+    store._threads.close()
+
+
+class BootDisk(Disk):
+    """A machine that can be booted again."""
+
+    boot = "first"
+
+    def boot_id(self) -> str:
+        return self.boot
 
 
 class RecordingDisk(Disk):
