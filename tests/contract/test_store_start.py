@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from stores import PIECE_BYTES, content, digest_of, put, random_bytes, reserve, running_store
+from stores import PIECE_BYTES, artifact_of, content, digest_of, put, random_bytes, reserve, running_store
 from waystation.config import StoreSettings
 from waystation.disk import Disk
 from waystation.errors import StoreFormat, StoreLocked, StoreUnusable
@@ -112,6 +112,63 @@ async def test_another_version_s_store_is_refused_in_words_and_left_alone(
     (tmp_path / "format").write_text("2\n")
     async with running_store(tmp_path) as store:
         assert content(store, digest_of(ONE)) == ONE
+
+
+def store_of_format_1(path: Path, *bodies: bytes) -> None:
+    """Lay out by hand what a daemon of format 1 left: no marker tells how it ended."""
+    for name in ("blobs/sha256", "spool", "quarantine", "pins"):
+        (path / name).mkdir(parents=True)
+    (path / "format").write_text("1\n")
+    (path / "lock").write_text("4711\n")
+    for data in bodies:
+        blob = blob_path(path, data)
+        blob.parent.mkdir(exist_ok=True)
+        blob.write_bytes(data)
+        blob.with_name(f"{blob.name}.pieces").write_bytes(artifact_of(data)[1] or b"")
+        os.utime(blob, (1_600_000_000, 1_600_000_000))
+    (path / "pins" / "me.json").write_text(f'{{"format": 1, "digests": ["{digest_of(bodies[0])}"]}}')
+    spool = path / "spool" / digest_of(THREE)
+    spool.write_bytes(THREE)
+    spool.with_name(f"{spool.name}.pieces").write_bytes(artifact_of(THREE)[1] or b"")
+
+
+async def test_a_store_of_format_1_is_migrated_and_each_blob_is_checked_once_before_it_is_served(
+    tmp_path: Path,
+) -> None:
+    store_of_format_1(tmp_path, ONE, TWO)
+    with capture_logs() as logs:
+        async with running_store(tmp_path) as store:
+            assert (tmp_path / "format").read_text() == "2\n"
+            assert [content(store, digest_of(data)) for data in (ONE, TWO)] == [None, None]
+            assert store.pins() == {"me": frozenset({digest_of(ONE)})}
+            for data in (ONE, TWO):
+                assert await store.verify(digest_of(data))
+                assert content(store, digest_of(data)) == data
+            assert (await reserve(store, THREE)).suspect == {0, 1, 2}
+    assert [entry["event"] for entry in logs][:2] == ["store_migrated", "store_recovered"]
+    with capture_logs() as logs:
+        async with running_store(tmp_path) as store:
+            assert content(store, digest_of(ONE)) == ONE
+    assert "store_migrated" not in [entry["event"] for entry in logs]
+
+
+async def test_a_migration_that_is_interrupted_is_done_again(tmp_path: Path) -> None:
+    class Interrupted(Disk):
+        left = 0
+
+        def rename(self, old: Path, new: Path) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(5, "Input/output error")
+            super().rename(old, new)
+
+    store_of_format_1(tmp_path, ONE)
+    disk = Interrupted()
+    for disk.left in (0, 1, 2, 0, 1):  # before the marker, the format, the suspicion, it again, this boot's marker
+        await refuse(tmp_path, StoreUnusable, "Input/output error", disk)
+    async with running_store(tmp_path) as store:
+        assert content(store, digest_of(ONE)) is None
+        assert await store.verify(digest_of(ONE))
 
 
 async def test_a_folder_full_of_something_else_is_not_taken(tmp_path: Path) -> None:
