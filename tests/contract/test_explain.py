@@ -232,11 +232,12 @@ ELSEWHERE = {
     errors.OriginError,
     errors.StoreError,
     errors.TransferError,
-    # only who starts a daemon, lists keys, or follows the store meets these
+    # only who starts a daemon, lists or watches keys, or follows the store meets these
     errors.StoreLocked,
     errors.StoreFormat,
     errors.ChangesMissed,
     errors.NotListable,
+    errors.NotWatchable,
     # the mirror's own table says of these that no request can lead to them
     *(kind for kind, meaning in MEANINGS.items() if meaning.code == FAULT.code),
 }

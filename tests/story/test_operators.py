@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -180,3 +188,74 @@ def test_the_log_level_is_changed_while_the_daemon_runs(command: Command) -> Non
     changes = [(line["before"], line["level_now"]) for line in station.log_lines("log_level_changed")]
     assert changes == [("info", "warning"), ("warning", "error"), ("error", "debug")]
     command.run("log-level", "loud", status=2)
+
+
+# --- the status, again and again -----------------------------------------------------------------
+
+
+def watching(command: Command, *options: str, out: int) -> subprocess.Popen[bytes]:
+    """Start `status --watch` with its output at a descriptor."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "waystation", "status", "--watch", *options, "--config", command.station.config_file],
+        env=command.station.environment,
+        stdout=out,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def read_until(fd: int, wanted: bytes, *, count: int = 1) -> bytes:
+    """Read until this has come so often."""
+    got = b""
+    while got.count(wanted) < count:
+        ready, _, _ = select.select([fd], [], [], 30)
+        assert ready, got
+        got += os.read(fd, 65536)
+    return got
+
+
+def test_a_watched_status_is_drawn_over_itself_and_leaves_the_terminal_as_it_was(command: Command) -> None:
+    command.fetched(NAME, BODY)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    with watching(command, out=theirs) as watcher:
+        try:
+            first = read_until(ours, b"\x1b[H")
+            assert first.startswith(b"\x1b[?1049h\x1b[?25l\x1b[H")
+            command.station.artifact("app/absent")
+            seen = read_until(ours, b"app/absent")
+            assert b"\x1b[H" in seen
+            command.station.stop()
+            read_until(ours, b"no daemon runs here")
+            command.station.start()
+            again = read_until(ours, b"ready")
+            watcher.send_signal(signal.SIGINT)
+            assert watcher.wait(10) == 0
+            assert (again + os.read(ours, 65536)).endswith(b"\x1b[?25h\x1b[?1049l")
+        finally:
+            watcher.kill()
+    lines = re.split(rb"\r\n|\x1b\[H", re.sub(rb"\x1b\[[KJ?0-9]*[hl]?", b"", seen))
+    assert max(len(line.decode()) for line in lines) <= 80
+
+
+def test_a_watched_status_in_a_pipe_is_one_json_document_a_line(command: Command) -> None:
+    ours, theirs = os.pipe()
+    with watching(command, "--json", out=theirs) as watcher:
+        try:
+            os.close(theirs)
+            documents = read_until(ours, b"\n", count=2).splitlines()[:2]
+            assert [json.loads(each)["pid"] for each in documents] == [command.station.process.pid] * 2
+            command.station.stop()
+            assert watcher.wait(10) == 1
+            assert watcher.stderr is not None
+            assert json.loads(watcher.stderr.read())["error"]["reason"] == "no_daemon"
+        finally:
+            watcher.kill()
+            os.close(ours)
+
+
+def test_the_same_status_is_read_over_http(command: Command) -> None:
+    shown = json.loads(command.station.get("/api/v1/status").body)
+    told = command.json("status")
+    assert shown.keys() == told.keys()
+    assert (shown["pid"], shown["store"], shown["listen"]) == (told["pid"], told["store"], told["listen"])

@@ -15,12 +15,15 @@ from waystation.cli.output import (
     print_fields,
     print_json,
     print_table,
+    tabulated,
 )
 from waystation.cli.screen import status_screen
+from waystation.cli.watching import frame
 from waystation.model import printable
 from waystation.status import (
     CatalogStatus,
     FlightStatus,
+    MissingTarget,
     OriginStatus,
     PrefetchStatus,
     Refusal,
@@ -68,10 +71,10 @@ STATION = StationStatus(
 )
 
 
-def shown(station: StationStatus) -> str:
+def shown(station: StationStatus, width: int | None = None) -> str:
     """The screen of a status that came through the socket as JSON."""
     received: dict[str, Any] = json.loads(json.dumps(asdict(station)))
-    return status_screen(received, now=NOW)
+    return status_screen(received, now=NOW, width=width)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +174,10 @@ def test_the_status_says_what_is_wrong_with_the_origin() -> None:
         url="s3://artifacts", up=False, circuit="open", retry_after_s=12.0, last_error="connection refused"
     )
     text = shown(replace(STATION, origin=away, ready=False, not_ready_because=("the origin is away",)))
-    assert "not ready: the origin is away" in text
+    assert text.splitlines()[:2] == [
+        "waystation  0.1.0, NOT READY, up 2 h 5 min, pid 4242",
+        "            the origin is away",
+    ]
     assert "s3://artifacts, down, circuit open, asked again in 12 s, connection refused" in text
 
 
@@ -192,7 +198,7 @@ def test_the_status_lists_flights_and_the_last_refusals() -> None:
         for n in range(12)
     ]
     text = shown(replace(STATION, flights=(flight,), refusals=tuple(refusals)))
-    assert "app/app-1-x86_64  [#####...............] 1.0 MiB of 4.0 MiB  fetching  1 client  since 2.0 s" in text
+    assert "app/app-1-x86_64  [#####...............] 1.0 MiB of 4.0 MiB  fetching  1 client  2.0 s" in text
     assert "1 min ago" in text
     assert "404  unknown_target  app/x-0\\x1b" in text
     assert "app/x-9" in text
@@ -205,3 +211,70 @@ def test_a_store_without_a_limit_or_use_is_shown_too() -> None:
     text = shown(replace(STATION, store=empty, catalog=replace(STATION.catalog, last_refresh=None)))
     assert "last answer never" in text
     assert "0 blobs, 0 B pinned\n" in text
+
+
+WANTING = PrefetchStatus(
+    subscriptions=2,
+    wanted=9,
+    ready=7,
+    missing=(
+        MissingTarget("app/app-2-x86_64", "fetching", reason=None, detail=None),
+        MissingTarget("app/app-3-x86_64", "failed", reason="no_checksum", detail="nothing vouches for it"),
+    ),
+    lag_s=184.0,
+    paused_because="less than min_free is free",
+    last_poll=NOW - 22,
+    poll_trouble=None,
+    notifications="off",
+)
+
+
+def busy() -> StationStatus:
+    """A station with something on every part of its screen."""
+    flights = [
+        FlightStatus(f"app-{n}/app-{n}-1.2.3-x86_64", "a" * 64, "fetching", 300 * MIB, 110 * MIB, 20, NOW - 12)
+        for n in range(2)
+    ]
+    why = "the whole has another sha256 than the catalog says, and nothing of it was stored " * 2
+    refusal = Refusal(NOW - 4000, "app/app-9-x86_64", 502, "digest_mismatch", why, "")
+    return replace(STATION, flights=tuple(flights), refusals=(refusal,), prefetch=WANTING)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_status_fits_the_terminal_and_loses_nothing(width: int) -> None:
+    lines = shown(busy(), width).splitlines()
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    assert text.count("the whole has another sha256 than the catalog says, and nothing of it was stored") == 2
+    for told in ("app-0/app-0-1.2.3-x86_64", "20 clients", "7 of 9 wanted are here, 2 missing for 3 min 4 s"):
+        assert told in text
+    assert ("36% of 300.0 MiB" if width == 80 else "110.0 MiB of 300.0 MiB") in text
+
+
+def test_the_status_says_what_is_wanted_and_missing_and_why() -> None:
+    text = shown(replace(busy(), store=replace(STATION.store, suspect_blobs=3)))
+    assert "least recently used 1 d 1 h ago, 3 suspect\n" in text
+    assert "paused: less than min_free is free" in text
+    assert "wanted and missing\n  fetching  app/app-2-x86_64\n  failed    app/app-3-x86_64\n" in text
+    assert "    no_checksum: nothing vouches for it\n" in text
+
+
+def test_a_frame_is_drawn_over_the_one_before_and_stays_within_the_terminal() -> None:
+    assert frame("one\nlonger\nthree", 4, 2) == "\x1b[H\x1b[Kone\n\x1b[Klong\x1b[J"
+
+
+def test_what_is_too_wide_for_the_terminal_goes_below_its_name() -> None:
+    rows = [("TARGET", "SIZE", "STATE"), ("app/app-1", "1 B", "stored"), ("x", "10.0 MiB", "suspect")]
+    assert tabulated(rows, 29) == [
+        "TARGET     SIZE      STATE",
+        "app/app-1  1 B       stored",
+        "x          10.0 MiB  suspect",
+    ]
+    assert tabulated(rows, 27) == [
+        "TARGET",
+        "  SIZE      STATE",
+        "app/app-1",
+        "  1 B       stored",
+        "x",
+        "  10.0 MiB  suspect",
+    ]

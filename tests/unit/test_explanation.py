@@ -67,7 +67,7 @@ def test_what_is_here_is_served_without_asking_for_more(
             "origin_denied",
             True,
         ),
-        ({"here": replace(HERE, room=FULL)}, 507, "no_room", True),
+        ({"here": replace(HERE, room=FULL), "catalog": replace(CATALOG, pieces=None)}, 507, "no_room", True),
         ({"here": replace(HERE, refusals=(REJECTED,))}, 502, "digest_mismatch", False),
         ({"here": replace(HERE, refusals=(CLIENTS_OWN, REJECTED))}, 200, "ok", True),
         ({"here": None}, 200, "ok", True),
@@ -79,3 +79,9 @@ def test_what_must_be_fetched_needs_an_origin_and_room(
 ) -> None:
     answer = decided(**known)
     assert (answer.code, answer.reason, answer.certain) == (code, reason, certain)
+
+
+def test_what_has_pieces_and_no_room_is_passed_through() -> None:
+    answer = decided(here=replace(HERE, room=FULL))
+    assert (answer.code, answer.cache, answer.certain) == (200, "passed", False)
+    assert "max_size" in answer.advice

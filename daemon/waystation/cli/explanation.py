@@ -15,7 +15,7 @@ def explanation_rows(told: Record, *, now: float) -> list[Row]:
     """Lay out an `Explanation`, as JSON has it, for a person."""
     here = told["here"]
     rows = [*_name(told), *_catalog(told, now)]
-    if here is not None:
+    if here is not None and told["looked"]:
         rows += [*_stored(here, now), *_room(told)]
     rows.append(("origin", origin_line(told["origin"])))
     if here is None:

@@ -29,8 +29,8 @@ def blob_rows(blobs: Iterable[Record], *, now: float, whole_digests: bool) -> li
         (
             ", ".join(blob["targets"]) or _NO_APP,
             human_size(blob["size_bytes"]) if "size_bytes" in blob else "-",
-            human_age(blob.get("used"), now),
-            human_age(blob.get("verified"), now),
+            human_age(blob["used"], now) if "used" in blob else "-",
+            human_age(blob["verified"], now) if "verified" in blob else "-",
             ", ".join(blob["pinned_by"]) or "-",
             blob["state"],
             blob["sha256"] if whole_digests else blob["sha256"][:_SHOWN_DIGITS],

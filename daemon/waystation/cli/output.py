@@ -17,6 +17,7 @@ _STEP = 1024
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _TEN = 10
 _NARROWEST = 40
+_GAP = 2
 _PERIODS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -32,12 +33,21 @@ def print_note(text: str) -> None:
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows, under their headings on a terminal; a pipe gets a line a row, tab-separated."""
-    if not sys.stdout.isatty():
+    width = terminal_width()
+    if width is None:
         for row in rows:
             print(tab_separated(row))
-        return
-    if rows := [[printable(cell) for cell in row] for row in rows]:
-        print(align([[heading.upper() for heading in headings], *rows]))
+    elif rows := [[printable(cell) for cell in row] for row in rows]:
+        print("\n".join(tabulated([[heading.upper() for heading in headings], *rows], width)))
+
+
+def tabulated(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Lay out rows in columns; where they are too wide, what is behind the first cell goes below it."""
+    lines = align(rows).splitlines()
+    if width is None or max(map(len, lines)) <= width or len(rows[0]) == 1:
+        return lines
+    behind = align([row[1:] for row in rows]).splitlines()
+    return [line for row, rest in zip(rows, behind, strict=True) for line in (row[0], f"  {rest}")]
 
 
 def tab_separated(row: Sequence[str]) -> str:
@@ -54,16 +64,26 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
 def print_text(fields: Iterable[tuple[str, str]]) -> None:
     """Print labels and sentences, broken into lines that fit a terminal; a pipe gets a line each."""
     rows = [(printable(label), printable(text)) for label, text in fields]
-    if not sys.stdout.isatty():
+    if sys.stdout.isatty():
+        print("\n".join(laid_out(rows, terminal_width())))
+    else:
         print("\n".join("\t".join(row) for row in rows))
-        return
-    margin = max(len(label) for label, _ in rows) + 2
-    width = max(get_terminal_size().columns - margin, _NARROWEST)
+
+
+def terminal_width() -> int | None:
+    """How many columns may be used; None in a pipe: as many as are needed."""
+    return get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def laid_out(rows: Sequence[tuple[str, str]], width: int | None) -> list[str]:
+    """Lay out labels and sentences in lines, a long sentence going on below its beginning."""
+    margin = max(len(label) for label, _ in rows) + _GAP
+    lines: list[str] = []
     for label, text in rows:
-        lines = wrap(text, width, break_on_hyphens=False) or [""]
-        print(f"{label:{margin}}{lines[0]}")
-        for line in lines[1:]:
-            print(" " * margin + line)
+        room = None if width is None else max(width - margin, _NARROWEST)
+        first, *more = (wrap(text, room, break_on_hyphens=False) if room else [text]) or [""]
+        lines += [f"{label:{margin}}{first}", *(" " * margin + line for line in more)]
+    return lines
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:

@@ -1,41 +1,47 @@
-"""The screen of `waystation status`: a daemon's snapshot laid out for a person."""
+"""The screen of `waystation status`: a daemon's snapshot laid out for a person, as wide as the terminal is."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from waystation.cli.output import align, bar, counted, human_age, human_duration, human_size
+from waystation.cli.output import (
+    align,
+    bar,
+    counted,
+    human_age,
+    human_duration,
+    human_size,
+    laid_out,
+    tabulated,
+)
 from waystation.model import printable
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Record = dict[str, Any]
+Row = tuple[str, str]
+
 _REFUSALS_SHOWN = 10
+_MISSING_SHOWN = 10
+_NARROW = 100
+"""Below so many columns bars are short and sizes are said once."""
+_INDENT = 2
 
 
-def status_screen(station: dict[str, Any], *, now: float) -> str:
-    """Lay out a `StationStatus`, as the admin socket gives it, for a person."""
-    blocks = [align(_summary(station, now))]
+def status_screen(station: Record, *, now: float, width: int | None = None) -> str:
+    """Lay out a `StationStatus`, as JSON has it; without a width nothing is broken or cut."""
+    blocks = ["\n".join(laid_out(_summary(station, now), width))]
     if flights := station["flights"]:
-        blocks.append(_block("flights", [_flight_row(flight, now) for flight in flights]))
+        blocks.append(_block("flights", _flights(flights, now, width)))
+    if missing := station["prefetch"]["missing"]:
+        blocks.append(_block("wanted and missing", _missing(missing, width)))
     if refusals := station["refusals"][:_REFUSALS_SHOWN]:
-        blocks.append(_block("last refusals", [_refusal_row(refusal, now) for refusal in refusals]))
+        blocks.append(_block("last refusals", _refusals(refusals, now, width)))
     return "\n\n".join(blocks)
 
 
-def _summary(station: dict[str, Any], now: float) -> list[tuple[str, str]]:
-    ready = "ready" if station["ready"] else f"not ready: {'; '.join(station['not_ready_because'])}"
-    uptime = human_duration(now - station["started"])
-    catalog = station["catalog"]
-    answered = human_age(catalog["last_refresh"], now)
-    rows = [
-        ("waystation", f"{station['version']}, {ready}, up {uptime}, pid {station['pid']}"),
-        ("mirror", "  ".join(station["listen"])),
-        ("origin", origin_line(station["origin"])),
-        ("catalog", f"{catalog['mode']}, {counted(catalog['targets'], 'target')} known, last answer {answered}"),
-        *_store(station["store"]),
-    ]
-    return [(label, printable(value)) for label, value in rows]
-
-
-def origin_line(origin: dict[str, Any]) -> str:
+def origin_line(origin: Record) -> str:
     """Say how the origin is."""
     state = {True: "up", False: "down", None: "not asked yet"}[origin["up"]]
     told = [origin["url"], state]
@@ -48,12 +54,34 @@ def origin_line(origin: dict[str, Any]) -> str:
     return ", ".join(told)
 
 
-def _store(store: dict[str, Any]) -> list[tuple[str, str]]:
+def _summary(station: Record, now: float) -> list[Row]:
+    ready = "ready" if station["ready"] else "NOT READY"
+    life = f"{station['version']}, {ready}, up {human_duration(now - station['started'])}, pid {station['pid']}"
+    if station["log_level"] != "info":
+        life += f", logs from {station['log_level']} on"
+    catalog = station["catalog"]
+    answered = human_age(catalog["last_refresh"], now)
+    rows = [
+        ("waystation", life),
+        *(("", reason) for reason in station["not_ready_because"]),
+        ("mirror", "  ".join(station["listen"])),
+        ("origin", origin_line(station["origin"])),
+        ("catalog", f"{catalog['mode']}, {counted(catalog['targets'], 'target')} known, last answer {answered}"),
+        *_store(station["store"]),
+        *_prefetch(station["prefetch"], now),
+    ]
+    return [(label, printable(text)) for label, text in rows]
+
+
+def _store(store: Record) -> list[Row]:
     stored, limit = store["stored_bytes"], store["limit_bytes"]
     idle = store["oldest_idle_s"]
     held = f"{counted(store['blobs'], 'blob')}, {human_size(store['pinned_bytes'])} pinned"
     if idle is not None:
         held += f", least recently used {human_duration(idle)} ago"
+    for state in ("suspect", "quarantined"):
+        if count := store[f"{state}_blobs"]:
+            held += f", {count} {state}"
     disk = f"{human_size(store['free_bytes'])} free, {human_size(store['min_free_bytes'])} kept free"
     return [
         ("store", f"{bar(stored, limit)} {human_size(stored)} of {human_size(limit)}, {store['path']}"),
@@ -62,21 +90,70 @@ def _store(store: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _flight_row(flight: dict[str, Any], now: float) -> tuple[str, ...]:
+def _prefetch(prefetch: Record, now: float) -> list[Row]:
+    if not (prefetch["subscriptions"] or prefetch["wanted"]):
+        return []
+    told = f"{prefetch['ready']} of {prefetch['wanted']} wanted are here"
+    if prefetch["missing"]:
+        told += f", {len(prefetch['missing'])} missing for {human_duration(prefetch['lag_s'])}"
+    polled = f"asked what is new {human_age(prefetch['last_poll'], now)}"
+    if prefetch["notifications"] != "off":
+        polled += f", notifications {prefetch['notifications']}"
+    rows = [("prefetch", told), ("", polled)]
+    if prefetch["paused_because"]:
+        rows.append(("", f"paused: {prefetch['paused_because']}"))
+    if prefetch["poll_trouble"]:
+        rows.append(("", f"trouble: {prefetch['poll_trouble']}"))
+    return rows
+
+
+def _flights(flights: list[Record], now: float, width: int | None) -> list[str]:
+    narrow = width is not None and width < _NARROW
+    rows = [(printable(flight["target"]), *_progress(flight, now, narrow=narrow)) for flight in flights]
+    return tabulated(rows, None if width is None else width - _INDENT)
+
+
+def _progress(flight: Record, now: float, *, narrow: bool) -> tuple[str, ...]:
     held, size = flight["held_bytes"], flight["size_bytes"]
+    if narrow:
+        progress = f"{bar(held, size, width=10)} {100 * held // size if size else 0:3d}% of {human_size(size)}"
+    else:
+        progress = f"{bar(held, size)} {human_size(held)} of {human_size(size)}"
     return (
-        flight["target"],
-        f"{bar(held, size)} {human_size(held)} of {human_size(size)}",
+        progress,
         flight["state"],
         counted(flight["riders"], "client"),
-        f"since {human_duration(now - flight['started'])}",
+        human_duration(now - flight["started"]),
     )
 
 
-def _refusal_row(refusal: dict[str, Any], now: float) -> tuple[str, ...]:
-    return human_age(refusal["at"], now), str(refusal["code"]), refusal["reason"], refusal["target"], refusal["detail"]
+def _missing(missing: list[Record], width: int | None) -> list[str]:
+    shown = missing[:_MISSING_SHOWN]
+    lines = _with_reasons([(each["state"], each["target"]) for each in shown], [_why(each) for each in shown], width)
+    if len(missing) > _MISSING_SHOWN:
+        lines.append(f"and {len(missing) - _MISSING_SHOWN} more")
+    return lines
 
 
-def _block(heading: str, rows: list[tuple[str, ...]]) -> str:
-    lines = align([[printable(cell) for cell in row] for row in rows]).splitlines()
+def _why(missing: Record) -> str:
+    return ": ".join(part for part in (missing["reason"], missing["detail"]) if part)
+
+
+def _refusals(refusals: list[Record], now: float, width: int | None) -> list[str]:
+    heads = [(human_age(one["at"], now), str(one["code"]), one["reason"], one["target"] or "-") for one in refusals]
+    return _with_reasons(heads, [one["detail"] for one in refusals], width)
+
+
+def _with_reasons(heads: Sequence[Sequence[str]], reasons: list[str], width: int | None) -> list[str]:
+    """Two rows each: what it is, and below it why."""
+    rows = align([[printable(cell) for cell in head] for head in heads]).splitlines()
+    lines: list[str] = []
+    for row, reason in zip(rows, reasons, strict=True):
+        lines.append(row)
+        if reason:
+            lines += laid_out([("", printable(reason))], None if width is None else width - _INDENT)
+    return lines
+
+
+def _block(heading: str, lines: list[str]) -> str:
     return "\n".join([heading, *(f"  {line}" for line in lines)])

@@ -80,7 +80,7 @@ def ls(
 def verify(
     *,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Targets or sha256s; all blobs where none is given.")
+        list[str] | None, typer.Argument(metavar="NAME...", help="Targets or sha256s; all blobs where none is given.")
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,

@@ -100,14 +100,14 @@ class Explainer:
     def _here(self, names: tuple[Name, ...], catalog: Vouched | None, seen: Sighting | None) -> Here | None:
         if self._daemon is None:
             return None
-        store = self._daemon.store
+        store, flights = self._daemon.store, self._daemon.transfers.flights()
         # Also of what is refused now: that its blob is still here is worth knowing.
         digest = catalog.sha256 if catalog else seen.before.artifact.digest if seen and seen.before else None
         size_bytes = catalog.size_bytes if catalog else seen.unread_bytes if seen else None
         spellings = {printable(name.name) for name in names}
         return Here(
             blob=store.blob(Digest(digest)) if digest else None,
-            flight=next((flight for flight in self._daemon.transfers.flights() if flight.digest == digest), None),
+            flight=next((one for one in flights if one.digest == digest and one.state != "passing"), None),
             pinned_by=tuple(sorted(owner for owner, digests in store.pins().items() if digest in digests)),
             room=store.room_for(size_bytes) if size_bytes is not None else None,
             refusals=tuple(one for one in self._daemon.refusals() if one.target in spellings)[:SHOWN_REFUSALS],

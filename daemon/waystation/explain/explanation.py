@@ -136,14 +136,17 @@ def decide(
     if here and here.refusals and here.refusals[0].reason in _COMES_AGAIN:
         last = here.refusals[0]
         return Answer(last.code, last.reason, CacheResult.MISS, last.detail, last.advice, certain=False)
+    if here and here.room and here.room.short_bytes:
+        how = "from the origin, passed through memory piece by piece and stored nowhere: there is no room for it"
+        return _served(CacheResult.PASSED, how, advice=NoRoom.advice, certain=False)
     how = "from the origin, fetched and verified"
     if catalog is None:
         how = "from the origin, once all of it has been read to learn its digest, and then fetched"
     return _served(CacheResult.MISS, how)
 
 
-def _served(cache: CacheResult, message: str, *, certain: bool = True) -> Answer:
-    return Answer(_OK, "ok", cache, message, "", certain)
+def _served(cache: CacheResult, message: str, *, advice: str = "", certain: bool = True) -> Answer:
+    return Answer(_OK, "ok", cache, message, advice, certain)
 
 
 def _without_a_new_fetch(here: Here) -> Answer | None:
@@ -167,7 +170,7 @@ def _in_the_way(
     if catalog and catalog.not_refreshed:
         return catalog.not_refreshed
     room = here.room if here else None
-    if room and room.short_bytes:
+    if room and room.short_bytes and not (catalog and catalog.pieces):
         need = f"no room: it needs {room.need_bytes} bytes, {room.short_bytes} more than eviction can give"
         return told(NoRoom(need), meaning)
     return None
