@@ -270,6 +270,16 @@ class FailingDisk(Disk):
 @pytest.mark.parametrize("fail_at", [1, 2, 3, 4])
 async def test_a_disk_that_fails_at_any_step_leaves_nothing(root: Path, fail_at: int) -> None:
     writer = DirectoryWriter(root, disk=FailingDisk(fail_at))
-    with pytest.raises(OriginError, match="No space left"):
+    with pytest.raises(OriginError, match=r"can't be created in .*: No space left") as refused:
         await writer.create("file", BODY, sha256=DIGEST)
+    assert "free space" in refused.value.advice
     assert os.listdir(root) == []
+
+
+@pytest.mark.parametrize(("error", "number"), [(PermissionError, 13), (OSError, 30)])
+async def test_a_folder_that_may_not_be_written_to_is_denied_with_advice(
+    root: Path, error: type[OSError], number: int
+) -> None:
+    with pytest.raises(Denied, match="can't be created") as denied:
+        await DirectoryWriter(root, disk=RefusingDisk(error, number)).create("file", BODY, sha256=DIGEST)
+    assert "publisher's user" in denied.value.advice

@@ -7,6 +7,7 @@ call that gives a name in one step and refuses a name that is taken.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import stat
@@ -16,7 +17,7 @@ from contextlib import suppress
 from hashlib import sha256 as sha256_hash
 from typing import TYPE_CHECKING
 
-from waystation.errors import AlreadyExists, Missing, OriginError, SourceChanged
+from waystation.errors import AlreadyExists, Denied, Missing, OriginError, SourceChanged
 from waystation.origin.directory import Folder
 
 if TYPE_CHECKING:
@@ -156,13 +157,13 @@ class DirectoryWriter:
             self._disk.close(fd)
 
     def _refused(self, error: OSError, key: str) -> OriginError:
-        refused = self._folder.explain(error, key)
-        if isinstance(refused, Missing):  # of a name to be created, that says only that it can't be one
-            return OriginError(
-                f"'{key}' can't be created in {self._folder.root}: {error.strerror or error}",
-                advice="Publish under a name that the folder's filesystem can hold.",
-            )
-        return refused
+        read = self._folder.explain(error, key)  # in a reader's words
+        what = f"'{key}' can't be created in {self._folder.root}: {error.strerror or error}"
+        if isinstance(read, Missing):  # of a name to be created, that says only that it can't be one
+            return OriginError(what, advice="Publish under a name that the folder's filesystem can hold.")
+        if isinstance(read, Denied) or error.errno == errno.EROFS:
+            return Denied(what, advice="Let the publisher's user write to the folder of [origin] url.")
+        return OriginError(what, advice="Check that folder's filesystem and its free space.")
 
 
 class _GivenUp(Exception):
