@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from stores import artifact_of, digest_of, random_bytes
+from stores import BootDisk, artifact_of, digest_of, killed, random_bytes
 from waystation.config import StoreSettings
-from waystation.disk import Disk
-from waystation.errors import NoRoom
+from waystation.errors import NoRoom, NotEvictable, NotStored
+from waystation.pieces import piece_count
 from waystation.store.disk_store import DiskStore
 from waystation.telemetry.metrics import Metrics
 
@@ -53,9 +53,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="store-model-"))
         self.runner = asyncio.Runner()
         self.now = 1_000_000_000.0
-        self.disk = Disk()
+        self.disk = BootDisk()
         self.stored: set[Digest] = set()
-        """What was committed and not said to be evicted: what must be served."""
+        """What was committed and not said to be gone: what must be served."""
+        self.suspect: set[Digest] = set()
+        """What is here and must not be served before it was checked."""
+        self.borrowed: set[DiskSpool] = set()
+        """Spools that are a suspect blob in its place, unchanged so far."""
         self.flying: dict[DiskSpool, tuple[bytes, bool]] = {}
         self.committed: set[DiskSpool] = set()
         self.held: dict[StoredBlob, bytes] = {}
@@ -84,8 +88,9 @@ class StoreMachine(RuleBasedStateMachine):
                 if change.kind == "stored":
                     self.stored.add(change.digest)
                 else:
-                    assert change.digest not in self.protected()
+                    assert change.kind == "distrusted" or change.digest not in self.protected()
                     self.stored.discard(change.digest)
+                self.suspect.discard(change.digest)
 
         self.run(pending())
 
@@ -113,6 +118,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert not busy
         assert os.fstat(spool.fd).st_size == len(data)
         self.flying[spool] = (data, pieces_file is not None)
+        self.hear()
+        if digest_of(data) in self.suspect:
+            self.suspect.remove(digest_of(data))
+            self.borrowed.add(spool)
+            assert spool.suspect == set(range(piece_count(len(data), artifact.unit_bytes)))
         return spool
 
     @rule(spool=spools, start=st.floats(0, 1), stop=st.floats(0, 1))
@@ -121,6 +131,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         data, _ = self.flying[spool]
         first, last = sorted((int(start * len(data)), int(stop * len(data))))
+        self.borrowed.discard(spool)
         spool.write(first, memoryview(data)[first:last])
 
     @rule(spool=spools)
@@ -128,7 +139,10 @@ class StoreMachine(RuleBasedStateMachine):
         if spool in self.committed or spool not in self.flying:
             return
         data, _ = self.flying[spool]
-        spool.write(0, memoryview(data))
+        if spool in self.borrowed:  # checked, and found right
+            self.borrowed.remove(spool)
+        else:
+            spool.write(0, memoryview(data))
         self.run(spool.commit())
         self.committed.add(spool)
         assert os.pread(spool.fd, len(data), 0) == data
@@ -140,6 +154,9 @@ class StoreMachine(RuleBasedStateMachine):
 
         self.run(close())
         self.committed.discard(spool)
+        if spool in self.borrowed:
+            self.borrowed.remove(spool)
+            self.suspect.add(digest_of(self.flying[spool][0]))
         self.flying.pop(spool, None)
 
     # --- clients -------------------------------------------------------------------------------
@@ -189,22 +206,103 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self.store.tidy())
         assert self.bytes_on_disk() == self.store.status().stored_bytes
 
-    @rule(keep=st.booleans())
-    def restart(self, keep: bool) -> None:
-        """End leases and flights, then the store, as the station does."""
-        self.run(self.end(keep=keep))
-        order = [held.digest for held in self.store._index]
-        self.run(self.store.close())
+    @rule(number=numbers)
+    def distrust(self, number: int) -> None:
+        self.run(self.store.distrust(digest_of(BODIES[number]), "the model says so"))
         self.hear()
+        assert digest_of(BODIES[number]) not in self.stored | self.suspect
+
+    @rule(number=numbers)
+    def verify(self, number: int) -> None:
+        digest = digest_of(BODIES[number])
+        try:
+            assert self.run(self.store.verify(digest))
+        except NotStored:
+            assert digest not in self.stored | self.suspect
+        else:
+            assert digest in self.stored | self.suspect
+        self.hear()
+        assert digest not in self.suspect
+
+    @rule(number=numbers, place=st.floats(0, 0.999), in_pieces=st.booleans())
+    def rot_and_verify(self, number: int, place: float, in_pieces: bool) -> None:
+        """Flip a bit where nobody reads: the next check finds it."""
+        digest = digest_of(BODIES[number])
+        in_use = {digest_of(data) for data in (*self.held.values(), *(data for data, _ in self.flying.values()))}
+        path = self.folder / "blobs/sha256" / digest[:2] / (f"{digest}.pieces" if in_pieces else digest)
+        if digest in in_use or digest not in self.stored | self.suspect or not path.exists() or not path.stat().st_size:
+            return
+        body = bytearray(path.read_bytes())
+        at = int(place * len(body))
+        if in_pieces and body[at : at + 1] in b"sh":
+            return  # what the artifact needs is vouched for by nothing else
+        body[at] ^= 1
+        path.write_bytes(body)
+        assert self.run(self.store.verify(digest)) == in_pieces
+        self.hear()
+        assert (digest in self.stored) == in_pieces
+
+    @rule(number=numbers)
+    def evict(self, number: int) -> None:
+        digest = digest_of(BODIES[number])
+        arriving = any(digest_of(data) == digest for data, _ in self.flying.values())
+        try:
+            self.run(self.store.evict(digest))
+        except NotStored:
+            assert not arriving
+            assert digest not in self.stored | self.suspect
+        except NotEvictable:
+            assert arriving or digest in self.protected()
+        else:
+            assert not arriving
+            assert digest not in self.protected()
+        self.hear()
+
+    @rule(sleeps=st.integers(1, 40))
+    def scrub(self, sleeps: int) -> None:
+        left = sleeps
+
+        async def sleep(seconds: float) -> None:
+            nonlocal left
+            left -= 1
+            self.now += seconds
+            if not left:
+                raise asyncio.CancelledError
+
+        with suppress(asyncio.CancelledError):
+            self.run(self.store.scrub(sleep=sleep))
+        self.hear()
+        if sleeps > 2 * len(BODIES):
+            assert not self.suspect
+
+    @rule(keep=st.booleans(), end=st.sampled_from(("stopped", "killed", "power cut")))
+    def restart(self, keep: bool, end: str) -> None:
+        """End leases and flights, then the store, as the station does; or all at once, as a kill does."""
+        self.hear()
+        order = None
+        if end == "stopped":
+            self.run(self.end(keep=keep))
+            order = [held.digest for held in self.store._index]
+            self.run(self.store.close())
+        else:
+            self.run(killed(self.store))
+            self.run(self.end(keep=keep))
+        self.hear()
+        if end == "power cut":
+            self.disk.boot += " and another"
+            self.suspect |= self.stored
+            self.stored.clear()
         self.start()
-        assert [held.digest for held in self.store._index] == order
+        assert order is None or [held.digest for held in self.store._index] == order
+        assert {blob.digest for blob in self.store.blobs() if blob.suspect} == self.suspect
+        assert {blob.digest for blob in self.store.blobs()} == self.suspect | self.stored
 
     # --- what always holds ------------------------------------------------------------------------
 
     @invariant()
     def what_is_stored_is_right(self) -> None:
         self.hear()
-        for digest in self.stored:
+        for digest in self.stored | self.suspect:
             # Without the access time, in which the store remembers the last use: this look is none.
             fd = os.open(self.folder / "blobs/sha256" / digest[:2] / digest, os.O_RDONLY | os.O_NOATIME)
             assert os.pread(fd, QUOTA, 0) == BODY_OF[digest]
@@ -212,7 +310,8 @@ class StoreMachine(RuleBasedStateMachine):
         for blob, data in self.held.items():
             assert blob.size_bytes == len(data)
             assert os.pread(blob.fd, len(data), 0) == data
-        assert self.store.status().blobs == len(self.stored)
+        assert self.store.status().blobs == len(self.stored) + len(self.suspect)
+        assert self.store.status().suspect_blobs == len(self.suspect) + len(self.borrowed)
 
     @invariant()
     def the_quota_holds_with_every_byte_counted(self) -> None:
@@ -221,7 +320,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def bytes_on_disk(self) -> int:
         total_bytes = 0
-        for name in ("blobs", "spool"):
+        for name in ("blobs", "spool", "quarantine"):
             for folder, _, files in os.walk(self.folder / name):
                 for file in files:
                     with suppress(FileNotFoundError):
@@ -233,6 +332,8 @@ class StoreMachine(RuleBasedStateMachine):
             blob.close()
         for spool in self.flying:
             spool.close(keep=keep)
+        self.suspect |= {digest_of(self.flying[spool][0]) for spool in self.borrowed}
+        self.borrowed.clear()
         self.held.clear()
         self.flying.clear()
         self.committed.clear()
