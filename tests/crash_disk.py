@@ -120,7 +120,14 @@ class CrashDisk(Disk):
     @property
     def struck_reading(self) -> bool:
         """Whether the call that failed looked at something: the disk then seems to hold what it can't read."""
-        return self.struck is not None and self.struck.split()[0] in {"scan", "stat", "stat_fd", "open", "read_into"}
+        return self.struck is not None and self.struck.split()[0] in {
+            "scan",
+            "stat",
+            "stat_fd",
+            "open",
+            "read_into",
+            "read_once",
+        }
 
     @property
     def open_files(self) -> int:

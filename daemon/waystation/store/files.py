@@ -59,6 +59,8 @@ class StoreFiles:
         self._disk = disk
         self._quarantine = quarantine
         self._lock_fd: int | None = None
+        self._aside: dict[Path, Aside] = {}
+        """Moved to the quarantine, by where it was, while that is not lasting yet."""
         self.suspect_before_ns = 0
         """Blobs last verified before were suspect at the start; 0: none was, or none is left."""
 
@@ -221,15 +223,18 @@ class StoreFiles:
         try:
             if leaving.strange is None:
                 remove_file(self._disk, self._quarantine, path)
-            elif exists(self._disk, path):
-                if (aside := self._quarantine.set_aside(path, leaving.strange)) is None:
+            elif (aside := self._aside.get(path)) is not None or exists(self._disk, path):
+                aside = aside or self._quarantine.set_aside(path, leaving.strange)
+                if aside is None:
                     return None
+                self._aside[path] = aside
                 self._disk.sync_folder(self._layout.quarantine)
                 self._disk.sync_folder(path.parent)
             remove_file(self._disk, self._quarantine, pieces)
         except OSError as error:
             log.warning("file_not_removed", path=printable(path), error=error.strerror)
             return None
+        self._aside.pop(path, None)
         return Gone(leaving, aside)
 
     # -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import stat
 from calendar import timegm
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import gmtime, strftime, strptime
 from typing import TYPE_CHECKING
@@ -70,13 +70,14 @@ class Quarantine:
         number = 1
         while exists(self._disk, aside := self._folder / f"strange-{stamp}-{number}-{name}"):
             number += 1
+        described = self._describe(path)
         try:
             self._disk.rename(path, aside)
         except OSError as error:
             log.warning("strange_thing_not_set_aside", path=printable(path), why=why, error=error.strerror)
             return None
         log.warning("strange_thing_set_aside", path=printable(path), why=why, moved_to=printable(aside))
-        return self._describe(aside)
+        return replace(described, name=aside.name)
 
     def removable(self) -> Iterator[Aside]:
         """What was set aside and is removed in time, the oldest first."""
