@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from admins import running_admin
+from waystation.admin.verbs import to_json
 from waystation.errors import CallRefused
 from waystation.model import Digest, TargetPath
 
@@ -137,3 +139,27 @@ async def test_verifying_moves_the_time_of_the_last_verification(tmp_path: Path)
         await admin.verify(NAME)
         (after,) = await admin.blobs()
     assert after["verified"] > before["verified"]
+
+
+async def test_a_long_list_is_made_and_written_without_holding_up_the_loop() -> None:
+    turns = 0
+
+    async def other_work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(other_work())
+    written = await to_json([{"n": number} for number in range(2600)])
+    other.cancel()
+    assert json.loads(written) == [{"n": number} for number in range(2600)]
+    assert turns >= 5
+    assert await to_json([]) == b"[]"
+
+
+async def test_a_list_of_many_blobs_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waystation.admin.store_verbs.BLOBS_AT_ONCE", 2)
+    async with running_admin(tmp_path) as (admin, world):
+        digests = {await fetched(world, f"app/app-{number}", b"%d" % number) for number in range(5)}
+        assert {blob["sha256"] for blob in await admin.blobs()} == digests

@@ -81,7 +81,7 @@ class AdminServer:
         try:
             await self._check(request, call)
             answer = await _act(verb, request, call)
-            body = await asyncio.to_thread(to_json, answer)  # a list of blobs is long
+            body = await to_json(answer)
         except WaystationError as error:
             code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), HTTPStatus.CONFLICT)
             return call.refused(code, error.reason, str(error), error.advice)

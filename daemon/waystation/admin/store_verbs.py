@@ -14,8 +14,11 @@ from waystation.model import Digest, parse_digest, parse_target
 if TYPE_CHECKING:
     from waystation.admission import Admission
     from waystation.catalog.interface import Catalog
+    from waystation.status import BlobStatus
     from waystation.store.interface import Store
 
+BLOBS_AT_ONCE = 500
+"""So many are described before the loop may do something else."""
 OPERATOR = "operator"
 """Who owns the pins that a person sets."""
 _DIGITS = re.compile(r"[0-9a-fA-F]{12,63}")
@@ -41,23 +44,15 @@ class StoreVerbs:
         )
 
     async def _list(self, _: Arguments) -> list[dict[str, Any]]:
-        """What is stored, and what is pinned without being here."""
-        blobs = self._store.blobs()
-        pins = self._store.pins()
-        absent = frozenset().union(*pins.values()).difference(blob.digest for blob in blobs)
-        listed = [
-            {
-                **self._named(Digest(blob.digest)),
-                "state": "suspect" if blob.suspect else "stored",
-                "size_bytes": blob.size_bytes,
-                "pieces_bytes": blob.pieces_bytes,
-                "used": blob.used,
-                "verified": blob.verified,
-                "leases": blob.leases,
-                "pinned_by": blob.pinned_by,
-            }
-            for blob in blobs
-        ]
+        """What is stored, and what is pinned without being here; clients are served meanwhile."""
+        digests = self._store.digests()
+        listed: list[dict[str, Any]] = []
+        for count, digest in enumerate(digests, start=1):
+            if blob := self._store.blob(digest):
+                listed.append({**self._named(digest), **_shown(blob)})
+            if count % BLOBS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        absent = frozenset().union(*self._store.pins().values()).difference(digests)
         return listed + [
             {**self._named(digest), "state": "absent", "pinned_by": self._owners(digest)} for digest in sorted(absent)
         ]
@@ -119,7 +114,7 @@ class StoreVerbs:
         return self._begins_with(name.lower()) if _DIGITS.fullmatch(name) else None
 
     def _begins_with(self, digits: str) -> Digest | None:
-        here = {Digest(blob.digest) for blob in self._store.blobs()}.union(*self._store.pins().values())
+        here = frozenset(self._store.digests()).union(*self._store.pins().values())
         found = [digest for digest in here if digest.startswith(digits)]
         if len(found) > 1:
             raise BadTarget(f"{len(found)} blobs begin with {digits}", advice="Give more digits of the sha256.")
@@ -130,6 +125,18 @@ class StoreVerbs:
 
     def _owners(self, digest: Digest) -> list[str]:
         return sorted(owner for owner, digests in self._store.pins().items() if digest in digests)
+
+
+def _shown(blob: BlobStatus) -> dict[str, Any]:
+    return {
+        "state": "suspect" if blob.suspect else "stored",
+        "size_bytes": blob.size_bytes,
+        "pieces_bytes": blob.pieces_bytes,
+        "used": blob.used,
+        "verified": blob.verified,
+        "leases": blob.leases,
+        "pinned_by": blob.pinned_by,
+    }
 
 
 def _digest(text: str) -> Digest | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from waystation.errors import MalformedCall
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+
+ENTRIES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,19 @@ def parse_arguments(body: bytes) -> Arguments:
     return Arguments(values)
 
 
-def to_json(answer: object) -> bytes:
-    """Write an answer; frozen snapshots become objects."""
-    return json.dumps(answer, default=_plain).encode()
+async def to_json(answer: object) -> bytes:
+    """Write an answer; frozen snapshots become objects, and a long list is written without holding up the loop."""
+    if not isinstance(answer, list):
+        return _written(answer)
+    parts: list[bytes] = []
+    for start in range(0, len(answer), ENTRIES_AT_ONCE):
+        parts.append(_written(answer[start : start + ENTRIES_AT_ONCE])[1:-1])
+        await asyncio.sleep(0)
+    return b"[" + b",".join(parts) + b"]"
+
+
+def _written(value: object) -> bytes:
+    return json.dumps(value, default=_plain).encode()
 
 
 def _plain(value: object) -> object:

@@ -268,6 +268,10 @@ class DiskStore:
         """Every blob, least recently used first; a snapshot."""
         return tuple(self._shown(held) for held in self._index)
 
+    def digests(self) -> tuple[Digest, ...]:
+        """Every blob's digest, least recently used first."""
+        return tuple(held.digest for held in self._index)
+
     def blob(self, digest: Digest) -> BlobStatus | None:
         """One blob, where it is here; a snapshot, and no use of it."""
         held = self._index.blob(digest)

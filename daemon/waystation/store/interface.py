@@ -160,6 +160,10 @@ class Store(Shelf, Protocol):
         """Every blob, least recently used first; a snapshot."""
         ...
 
+    def digests(self) -> tuple[Digest, ...]:
+        """Every blob's digest, least recently used first: cheap, where `blobs` of a large store is not."""
+        ...
+
     def blob(self, digest: Digest) -> BlobStatus | None:
         """One blob, where it is here; a snapshot, and no use of it."""
         ...
