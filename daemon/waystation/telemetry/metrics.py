@@ -60,6 +60,8 @@ class Metrics:
             ("where",),
             registry=registry,
         )
+        for where in ("origin", "store", "catalog"):
+            self.verification_failures.labels(where)  # from the start: an alert sees the first increase
         self.verified_bytes = Counter("waystation_verified_bytes", "Bytes hashed.", ("where",), registry=registry)
         self.verify_seconds = Counter(
             "waystation_verify_seconds", "Time spent hashing, summed over threads.", ("where",), registry=registry
@@ -84,6 +86,8 @@ class Metrics:
             registry=registry,
         )
         self.evictions = Counter("waystation_evictions", "Blobs and partials evicted.", ("reason",), registry=registry)
+        for reason in ("quota", "min_free", "partial"):
+            self.evictions.labels(reason)
         self.evicted_bytes = Counter("waystation_evicted_bytes", "Bytes evicted.", registry=registry)
 
         self.quarantined_blobs = Gauge(

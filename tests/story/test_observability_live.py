@@ -1,0 +1,57 @@
+"""A real Prometheus scrapes a real station: the dashboard has data, the alert of a stopped MinIO comes and goes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from observability import RULES, dashboard_queries
+from peers.processes import wait_until
+from peers.prometheus import PROGRAM, running_prometheus
+from peers.station import running_station, s3_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from peers.minio import MinioServer
+
+TARGET = "app/app-0.1.0-x86_64"
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="prometheus is not on PATH (Debian: prometheus)")
+def test_the_dashboard_has_data_and_the_alert_of_a_stopped_origin_fires_and_clears(
+    tmp_path: Path, minio_alone: MinioServer
+) -> None:
+    bucket = minio_alone.create_bucket("artifacts")
+    bucket.put_vouched(TARGET, b"#!/bin/sh\n" * 5000)
+    config = s3_config(bucket, tmp_path) | {"catalog": {"refresh": "1s"}}
+    with (
+        running_station(tmp_path / "station", config) as station,
+        running_prometheus(tmp_path / "prometheus", station.url.removeprefix("http://"), RULES) as prometheus,
+    ):
+
+        def used() -> bool:
+            assert station.artifact(TARGET).code == 200
+            station.artifact("app/none-0.1.0-x86_64")
+            return all(map(has_data, dashboard_queries()))
+
+        def has_data(query: str) -> bool:
+            return any(not math.isnan(float(sample["value"][1])) for sample in prometheus.query(query))
+
+        try:
+            wait_until(used, "every panel shows data", timeout_s=40)
+        except Exception as error:
+            error.add_note(f"without data: {[query for query in dashboard_queries() if not has_data(query)]}")
+            raise
+        assert prometheus.firing() <= {"WaystationNoChecksum"}
+
+        def fires() -> bool:
+            station.artifact("app/new-0.1.0-x86_64")
+            return "WaystationOriginDown" in prometheus.firing()
+
+        minio_alone.stop()
+        wait_until(fires, "the alert fires", timeout_s=60)
+        minio_alone.start()
+        wait_until(lambda: not fires(), "the alert clears", timeout_s=60)
