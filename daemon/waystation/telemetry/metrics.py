@@ -86,7 +86,7 @@ class Metrics:
             registry=registry,
         )
         self.evictions = Counter("waystation_evictions", "Blobs and partials evicted.", ("reason",), registry=registry)
-        for reason in ("quota", "min_free", "partial"):
+        for reason in ("quota", "min_free", "partial", "operator"):
             self.evictions.labels(reason)
         self.evicted_bytes = Counter("waystation_evicted_bytes", "Bytes evicted.", registry=registry)
 
