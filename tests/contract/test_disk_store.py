@@ -202,6 +202,21 @@ async def test_space_that_others_take_is_given_back_by_eviction(tmp_path: Path) 
         assert store.status().free_bytes == 40_000
 
 
+async def test_the_store_looks_for_itself_whether_others_take_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waystation.store.room.LOOK_INTERVAL_S", 0.01)
+    disk = SmallDisk(tmp_path, 200_000)
+    async with running_store(tmp_path, min_free=20_000, disk=disk) as store:
+        for data in (ONE, TWO):
+            await put(store, data, pieces=False)
+        listener = store.changes()
+        disk.size_bytes = 80_000
+        async with asyncio.timeout(30):
+            assert await anext(aiter(listener)) == StoreChange("evicted", digest_of(ONE))
+        assert content(store, digest_of(TWO)) == TWO
+
+
 async def test_a_system_that_gives_less_than_it_promised_is_believed_once_more(tmp_path: Path) -> None:
     class QuotaDisk(Disk):
         def allocate(self, fd: int, size_bytes: int) -> None:

@@ -270,6 +270,16 @@ async def test_what_is_written_into_leaves_the_blobs_before_it_changes(tmp_path:
         assert await as_a_flight(spool, ONE) == PIECE_BYTES
 
 
+async def test_a_suspect_that_nothing_can_mend_is_given_up_by_a_write_of_nothing(tmp_path: Path) -> None:
+    disk = await after_a_crash_of_the_machine(tmp_path, ONE, pieces=False)
+    async with running_store(tmp_path, disk=disk) as store:
+        spool = await reserve(store, ONE, pieces=False)
+        await asyncio.to_thread(spool.write, 0, memoryview(b""))
+        spool.close(keep=True)
+        await store.tidy()
+        assert on_disk(tmp_path) == store.status().stored_bytes == store.status().suspect_blobs == 0
+
+
 @pytest.mark.parametrize("pieces", [True, False])
 @pytest.mark.parametrize("keep", [True, False])
 async def test_a_suspect_that_a_flight_only_read_is_still_there_and_still_suspect(

@@ -54,6 +54,8 @@ class Spool(Protocol):
     def write(self, offset: int, data: memoryview) -> None:
         """Put arriving bytes at their offset; from a worker thread.
 
+        The first one, be it of nothing, takes a suspect blob out of its place: from then on it is a spool like others.
+
         Raises:
             OSError: the disk refuses (ENOSPC where someone else took the room).
         """
