@@ -450,6 +450,25 @@ async def test_a_large_publish_that_is_cancelled_before_it_hears_of_its_upload_l
     assert bucket.unfinished_uploads(TARGET) == 0
 
 
+async def test_a_large_publish_outlives_a_restart_of_the_origin(
+    bucket: Bucket, tmp_path: Path, toxiproxy: Toxiproxy
+) -> None:
+    file = write(tmp_path / "bundle", large(0))
+    proxy = toxiproxy.proxy(bucket.server.port)
+    keys = bucket.server.keys.write(tmp_path / "credentials")
+    settings = Settings(origin=bucket.settings(keys, endpoint_url=proxy.endpoint_url))
+    async with open_publisher(settings) as publisher:
+        with proxy.toxic("bandwidth", stream="upstream", rate=4096):
+            task = asyncio.create_task(publisher.publish(file, app="app", version="0.1.0", arch="x86_64"))
+            while not await asyncio.to_thread(bucket.unfinished_uploads, TARGET):
+                await asyncio.sleep(0.01)
+        with proxy.down():
+            await asyncio.sleep(4.1)  # longer than two pauses can be: how long it may last is what is tested
+        await task
+    assert sha256(bucket.get(TARGET)).digest() == sha256(large(0)).digest()
+    assert bucket.unfinished_uploads(TARGET) == 0
+
+
 async def test_an_origin_that_is_away_is_said_so(tmp_path: Path, bundle: Path, metrics: Metrics) -> None:
     settings = Settings(
         origin=OriginSettings(

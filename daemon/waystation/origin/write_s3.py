@@ -46,9 +46,7 @@ class S3Writer:
         headers = {"Metadata": {"sha256": sha256}, "ContentType": "application/octet-stream"}
         size_bytes = await asyncio.to_thread(_size_of, body)
         if isinstance(body, Path) and size_bytes >= PARTS_FROM_BYTES:
-            upload = PartsUpload(
-                s3, key, attempts=self._settings.attempts, headers=headers, conditional=self._conditional
-            )
+            upload = PartsUpload(s3, key, headers=headers, conditional=self._conditional)
             etag = await upload.run(body, size_bytes, sha256, told)
         else:
             checked = await asyncio.to_thread(_checked, body, sha256)

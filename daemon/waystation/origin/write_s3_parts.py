@@ -28,7 +28,8 @@ MOST_PARTS = 10_000  # S3's own limit
 IN_FLIGHT_BYTES = 64 * MIB
 PATIENCE_S = 60.0  # S3 may need a while to put many parts together
 SLOWEST_BYTES_PER_S = 64 * 1024  # an upload slower than this counts as stalled
-LONGEST_BACKOFF_S = 2.0
+PART_ATTEMPTS = 7
+LONGEST_BACKOFF_S = 10.0  # all pauses together last half a minute at the most: S3 is started anew meanwhile
 WRITER_ADVICE = (
     "Check the publisher's credentials and policy: it needs s3:PutObject, s3:GetObject and s3:AbortMultipartUpload on "
     "the keys, and s3:ListBucket on the bucket."
@@ -40,12 +41,9 @@ _log = structlog.get_logger()
 class PartsUpload:
     """The upload of one file to one key; `headers` go with the object."""
 
-    def __init__(
-        self, s3: S3Connection, key: str, *, attempts: int, headers: dict[str, Any], conditional: bool
-    ) -> None:
+    def __init__(self, s3: S3Connection, key: str, *, headers: dict[str, Any], conditional: bool) -> None:
         self._s3 = s3
         self._key = key
-        self._attempts = attempts
         self._headers = headers
         self._conditional = conditional
         self._names = {"Bucket": s3.bucket, "Key": s3.full_key(key)}
@@ -107,7 +105,7 @@ class PartsUpload:
         return [{"PartNumber": number, "ETag": sent[number]} for number in sorted(sent)]
 
     async def _send(self, number: int, part: bytes) -> str:
-        """Send one part, again where that may help: one lost connection must not cost a large upload."""
+        """Send one part, again where that may help: neither a lost connection nor a restart may cost a large upload."""
         attempt = 1
         while True:
             try:
@@ -115,9 +113,9 @@ class PartsUpload:
                     answer = await self._s3.client.upload_part(**self._names, PartNumber=number, Body=part)
                 return str(answer["ETag"])
             except OriginError as error:
-                if not error.transient or attempt == self._attempts:
+                if not error.transient or attempt == PART_ATTEMPTS:
                     raise
-            await asyncio.sleep(random.uniform(0, LONGEST_BACKOFF_S))  # noqa: S311 - not a secret
+            await asyncio.sleep(min(2 ** (attempt - 1), LONGEST_BACKOFF_S) * random.uniform(0.5, 1))  # noqa: S311 - not a secret
             attempt += 1
 
     async def _complete(self, parts: list[dict[str, Any]]) -> str:
