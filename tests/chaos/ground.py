@@ -49,6 +49,9 @@ class Ground:
     pieces: dict[str, bytes | None] = field(default_factory=dict)
     """By digest: the ``.pieces`` that was published; None: only a checksum vouches for it."""
 
+    rotten: set[str] = field(default_factory=set)
+    """Flipped a bit of, and not seen repaired."""
+
     async def publish(self) -> None:
         """Publish a new version, with pieces four times of five; a small one now and then, else up to 6 MiB."""
         version = f"0.{len(self.pieces)}.0"
@@ -75,7 +78,7 @@ async def prepared(seed: int) -> AsyncIterator[Ground]:
         minio = stack.enter_context(running_minio(folder / "minio"))
         bucket = minio.create_bucket("chaos")
         config = s3_config(bucket, folder)
-        config["store"] = {"max_size": str(QUOTA_BYTES)}
+        config["store"] = {"max_size": str(QUOTA_BYTES), "scrub_interval": "1s"}
         config["catalog"] = {"refresh": "1s"}
         station = Station(folder / "d", config)
         stack.enter_context(station.process)

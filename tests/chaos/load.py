@@ -98,9 +98,13 @@ class Load:
                             self._tally.asked["published"] += 1
 
     async def _watch(self) -> None:
-        with suppress(DaemonError):
+        scrubbed_bytes = 0
+        with suppress(DaemonError, OSError, http.client.HTTPException):
             while True:
                 await self._ledger.ask()
+                now_bytes = await asyncio.to_thread(self._ground.station.metric, "waystation_scrubbed_bytes_total")
+                self._tally.scrubbed_bytes += int(now_bytes) - scrubbed_bytes
+                scrubbed_bytes = int(now_bytes)
                 await asyncio.sleep(0.05)
 
     async def _evict(self, target: Target) -> None:
@@ -111,7 +115,7 @@ class Load:
     async def _verify(self, target: Target) -> None:
         outcome = (await self._admin.verify(target.digest))["outcome"]
         self._tally.asked["verified"] += outcome == "good"
-        if outcome == "bad":
+        if outcome == "bad" and target.digest not in self._ground.rotten:
             self._tally.wrong.append(f"round {self._tally.rounds}: {target.name} was found bad")
 
     def _fetch(self, target: Target, start: int, stop: int) -> None:

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from chaos.disk import check_blobs, look
+from chaos.disk import check_blobs, flip_a_bit, look
 from chaos.ground import QUOTA_BYTES, prepared
 from chaos.load import Ledger, Load, moment
 from chaos.tally import Tally
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from peers.station import Station
 
 KILLED_WHILE_STARTING = 0.15
+BEHIND_A_POWER_CUT = 0.15
 SETTLED_WITHIN_S = 5.0
 TOLD_EVERY = 20
 
@@ -42,6 +43,8 @@ async def run(*, seed: int, seconds: float, rounds: int | None, say: Callable[[s
 async def _round(ground: Ground, tally: Tally) -> None:
     station, ledger = ground.station, Ledger(ground)
     tally.rounds += 1
+    if tally.rounds > 1 and ground.chance.random() < BEHIND_A_POWER_CUT:
+        _lose_power(ground, tally)
     if ground.chance.random() < KILLED_WHILE_STARTING:
         tally.kills_while_starting += 1
         station.process.start()
@@ -57,9 +60,21 @@ async def _round(ground: Ground, tally: Tally) -> None:
             load.cancel()
             await load
     owed = ledger.owed()
-    seen = check_blobs(station.store, ground.pieces, tally)
+    seen = check_blobs(station.store, ground.pieces, ground.rotten, tally)
     tally.commits += len(owed)
     tally.lost += [f"round {tally.rounds}: {digest} was stored and is gone" for digest in owed - seen.blobs.keys()]
+
+
+def _lose_power(ground: Ground, tally: Tally) -> None:
+    """Let the kill look like one of the whole machine, and let it have cost one of the blobs a bit."""
+    store = ground.station.store
+    (store / "running").write_text("another boot\n")
+    tally.power_cuts += 1
+    repairable = sorted(digest for digest in look(store).blobs if ground.pieces[digest])
+    if repairable:
+        digest = ground.chance.choice(repairable)
+        flip_a_bit(look(store).blobs[digest], ground.chance)
+        ground.rotten.add(digest)
 
 
 def _kill(station: Station, tally: Tally) -> None:

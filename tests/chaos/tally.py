@@ -14,6 +14,8 @@ class Tally:
 
     rounds: int = 0
     kills_while_starting: int = 0
+    power_cuts: int = 0
+    """Kills that looked like the machine's own end; each cost one blob a bit."""
     asked: Counter[str] = field(default_factory=Counter)
     """What the load did, by kind, and came to its end."""
     cut: int = 0
@@ -21,6 +23,8 @@ class Tally:
     refused: Counter[int] = field(default_factory=Counter)
     """Answers without bytes, by code."""
     served_bytes: int = 0
+    scrubbed_bytes: int = 0
+    """Read again by daemons of their own accord, as far as they could be asked before they were killed."""
     checked_blobs: int = 0
     """Hashed on the disk of a daemon that was just killed."""
     checked_bytes: int = 0
@@ -41,10 +45,12 @@ class Tally:
         refused = ", ".join(f"{count} with {code}" for code, count in sorted(self.refused.items())) or "none"
         rows = [
             ("rounds, each ended by kill -9", f"{self.rounds}, {self.kills_while_starting} of them while starting"),
+            ("of them looked like power cuts", f"{self.power_cuts}, each with a bit flipped"),
             *((what, f"{count}") for what, count in sorted(self.asked.items())),
             ("answers cut off by a kill", f"{self.cut}"),
             ("refused", refused),
             ("bytes served and compared", f"{self.served_bytes / MB:.0f} MB"),
+            ("bytes scrubbed meanwhile", f"{self.scrubbed_bytes / MB:.0f} MB"),
             ("blobs hashed behind kills", f"{self.checked_blobs}, {self.checked_bytes / MB:.0f} MB"),
             ("reported commits looked for", f"{self.commits}"),
             ("wrong bytes", f"{len(self.wrong)}"),
