@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waystation.admin.catalog_verbs import catalog_verbs
+from waystation.admin.prefetch_verbs import prefetch_verbs
 from waystation.admin.server import AdminServer
 from waystation.admin.station_verbs import station_verbs
 from waystation.admin.store_verbs import StoreVerbs
@@ -104,6 +105,7 @@ class _Station:
                 *station_verbs(self.status, explainer),
                 *catalog_verbs(parts.catalog),
                 *StoreVerbs(parts.store, parts.catalog, parts.admission).verbs(),
+                *prefetch_verbs(parts.admission, parts.prefetch.fetcher, parts.transfers),
             ),
             metrics=parts.metrics,
         )

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 class MinioServer(S3Server):
     """With `certificates` (the folder that holds ``public.crt`` and ``private.key``) it speaks https."""
 
-    def __init__(self, folder: Path, *, certificates: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, certificates: Path | None = None, pin: provide.Pin = provide.MINIO) -> None:
+        self._pin = pin
         self._certificates = certificates or folder / "no-certificates"
         self._certificates.mkdir(parents=True, exist_ok=True)
         super().__init__(folder, certificate=certificates / "public.crt" if certificates else None)
 
     def _command(self) -> Sequence[str | Path]:
         options: list[str | Path] = ["--quiet", "--certs-dir", self._certificates, "--address", self.address]
-        return [provide.binary(provide.MINIO), "server", *options, self.data]
+        return [provide.binary(self._pin), "server", *options, self.data]
 
     def _environment(self) -> Mapping[str, str]:
         return {
@@ -57,9 +58,11 @@ class MinioServer(S3Server):
 
 
 @contextmanager
-def running_minio(folder: Path, *, certificates: Path | None = None) -> Iterator[MinioServer]:
+def running_minio(
+    folder: Path, *, certificates: Path | None = None, pin: provide.Pin = provide.MINIO
+) -> Iterator[MinioServer]:
     """A started server, killed at the end."""
-    server = MinioServer(folder, certificates=certificates)
+    server = MinioServer(folder, certificates=certificates, pin=pin)
     try:
         server.start()
         yield server

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from peers.s3 import Bucket, Keys
 
-Config = dict[str, dict[str, Any]]
+Config = dict[str, Any]
+"""Sections of keys; a list of them for a section that may be there several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,10 @@ class Station:
             "admin": {"socket": str(folder / "admin.sock")},
         }
         for section, values in config.items():
-            self.config.setdefault(section, {}).update(values)
+            if isinstance(values, list):
+                self.config[section] = values
+            else:
+                self.config.setdefault(section, {}).update(values)
         self.config_file = folder / "waystation.toml"
         self.environment = clean_environment(folder, PYTHONUNBUFFERED="1")
         self.process = Process(
@@ -137,6 +141,7 @@ def s3_config(bucket: Bucket, folder: Path, *, keys: Keys | None = None, endpoin
 def to_toml(config: Config) -> str:
     lines = []
     for section, values in config.items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        for table in values if isinstance(values, list) else [values]:
+            lines.append(f"[[{section}]]" if isinstance(values, list) else f"[{section}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"

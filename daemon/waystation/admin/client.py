@@ -66,6 +66,14 @@ class AdminClient:
         """Remove a blob."""
         return dict(await self._ask("/store/evict", name=name))
 
+    async def prefetch(self, target: str) -> dict[str, Any]:
+        """Have a target fetched now; how far it is, as `admin.prefetch_verbs` writes it."""
+        return dict(await self._ask("/prefetch", target=target))
+
+    async def prefetch_progress(self, sha256: str) -> dict[str, Any]:
+        """How far it is."""
+        return dict(await self._ask("/prefetch/progress", sha256=sha256))
+
     async def _ask(self, verb: str, *, timeout_s: float | None = TIMEOUT_S, **arguments: object) -> Any:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:

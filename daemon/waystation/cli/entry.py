@@ -27,6 +27,7 @@ VERBS = {
     "stanza": "Print the Nomad artifact block that uses a target.",
     "fetch": "Download a target and verify it, without a daemon.",
     "status": "Show what the daemon here is doing.",
+    "prefetch": "Have the daemon here fetch a target before a job asks for it.",
     "explain": "Say what a client that asks for a target gets now, and why.",
     "catalog": "Change what the daemon here remembers of targets.",
     "store": "List, check, keep or drop what the daemon here has stored.",

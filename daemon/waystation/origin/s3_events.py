@@ -28,6 +28,10 @@ PING_S = 10
 SILENCE_S = 3 * PING_S
 MAX_EVENT_BYTES = 256 * 1024
 DENIED_ADVICE = "Allow s3:ListenBucketNotification in the reader's policy, or set [origin] notifications = false."
+SILENT_ADVICE = (
+    "Polling goes on alone. MinIO's releases after 2025-10 hold notifications back until there are 4 KiB of them;"
+    " use one that is mended, or set [origin] notifications = false."
+)
 
 _EVENTS = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
 _UNKNOWN = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
@@ -40,17 +44,24 @@ async def listen(s3: S3Connection, prefix: str, *, connect_timeout_s: float) -> 
     with s3.explaining(""):
         bucket_url = urlsplit(await s3.client.generate_presigned_url("head_bucket", Params={"Bucket": s3.bucket}))
         url = f"{bucket_url.scheme}://{bucket_url.netloc}{bucket_url.path}?{urlencode(query, quote_via=quote, safe='')}"
-        request = AWSRequest(method="GET", url=url)
+        # MinIO would hold compressed events back until there are enough of them.
+        request = AWSRequest(method="GET", url=url, headers={"Accept-Encoding": "identity"})
         S3SigV4Auth(await s3.credentials(), "s3", s3.region).add_auth(request)
         timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout_s, sock_read=SILENCE_S)
-        async with (
-            aiohttp.ClientSession(timeout=timeout, read_bufsize=MAX_EVENT_BYTES) as session,
-            session.get(
+        async with aiohttp.ClientSession(timeout=timeout, read_bufsize=MAX_EVENT_BYTES) as session:
+            asking = session.get(
                 URL(url, encoded=True), headers=dict(request.headers), ssl=s3.tls or True, allow_redirects=False
-            ) as response,
-        ):
-            _check(response, s3.bucket)
-            yield _keys(response, s3.prefix)
+            )
+            try:
+                response = await asking
+            except aiohttp.SocketTimeoutError as error:
+                # It took the question, so it is there: that is no reason for others not to ask it.
+                raise NotWatchable(
+                    f"the origin gave no sign of notifications within {SILENCE_S} s", advice=SILENT_ADVICE
+                ) from error
+            async with response:
+                _check(response, s3.bucket)
+                yield _keys(response, s3.prefix)
 
 
 def _check(response: aiohttp.ClientResponse, bucket: str) -> None:
