@@ -26,6 +26,7 @@ _SIZE_UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _SIZE_UNITS[f"{_letter}b"] = 1000**_power
     _SIZE_UNITS[f"{_letter}ib"] = 1024**_power
+_STEP, _UNITS = 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -46,6 +47,15 @@ def parse_size(value: object) -> int:
         raise ValueError('not a size: write it like "20GiB", "500MB" or a whole number of bytes')
     unit = _SIZE_UNITS[match[2].lower()]
     return int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit
+
+
+def human_size(size_bytes: float) -> str:
+    """Write a size, such as ``1.5 GiB``."""
+    unit = 0
+    while round(size_bytes, 1) >= _STEP and unit < len(_UNITS) - 1:
+        size_bytes /= _STEP
+        unit += 1
+    return f"{size_bytes:.1f} {_UNITS[unit]}" if unit else f"{size_bytes:.0f} B"
 
 
 def parse_duration(value: object) -> float:

@@ -327,6 +327,18 @@ async def test_what_is_there_is_never_replaced(place: Place, writer: OriginWrite
     assert place.all_keys() == ["file"]
 
 
+async def test_a_create_that_is_refused_before_its_body_was_read_is_told_why(
+    place: Place, writer: OriginWriter
+) -> None:
+    """The Versity gateway resets such a connection, and its answer is lost with it."""
+    place.put("file", b"first")
+    bodies = [os.urandom(4_000_000) for _ in range(4)]
+    outcomes = await asyncio.gather(
+        *(writer.create("file", body, sha256=digest_of(body)) for body in bodies), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [AlreadyExists] * 4
+
+
 async def test_of_sixteen_racing_creates_exactly_one_wins(place: Place, writer: OriginWriter) -> None:
     bodies = [f"body of writer {number}".encode() * 5000 for number in range(16)]
 

@@ -11,7 +11,6 @@ from waystation.cli.output import (
     bar,
     human_age,
     human_duration,
-    human_size,
     print_fields,
     print_json,
     print_table,
@@ -19,6 +18,7 @@ from waystation.cli.output import (
 )
 from waystation.cli.screen import status_screen
 from waystation.cli.watching import frame
+from waystation.config import human_size
 from waystation.model import printable
 from waystation.status import (
     CatalogStatus,

@@ -32,6 +32,8 @@ VERBS = {
     "catalog": "Change what the daemon here remembers of targets.",
     "store": "List, check, keep or drop what the daemon here has stored.",
     "log-level": "Change how much the daemon here logs, until it ends.",
+    "doctor": "Check whether this machine is fit for a daemon, and say what to do.",
+    "config": "Check the configuration.",
     "demo": "Tell the whole story in a temporary folder, without a server.",
 }
 _DONE, _FAILED, _WRONG_USE, _INTERRUPTED = 0, 1, 2, 130

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from waystation.cli.output import counted, human_age, human_duration, human_size
+from waystation.cli.output import counted, human_age, human_duration
 from waystation.cli.screen import origin_line
+from waystation.config import human_size
 
 Record = dict[str, Any]
 Row = tuple[str, str]

@@ -15,10 +15,10 @@ import typer
 from waystation.cli.entry import PLAIN
 from waystation.cli.looking import View, open_view
 from waystation.cli.options import AsJson, ConfigFile, Overrides, Target, read_settings
-from waystation.cli.output import human_size, print_json, print_note
+from waystation.cli.output import print_json, print_note
 from waystation.cli.progress import progress_bars
 from waystation.cli.running import run_verb
-from waystation.config import Settings
+from waystation.config import Settings, human_size
 from waystation.disk import Disk
 from waystation.errors import StoreUnusable
 from waystation.model import Artifact, Span, TargetPath, parse_target

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from waystation.cli.output import human_age, human_size
+from waystation.cli.output import human_age
+from waystation.config import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,9 +10,9 @@ from waystation.admission import Admission
 from waystation.cli.entry import PLAIN
 from waystation.cli.looking import open_view
 from waystation.cli.options import AsJson, ConfigFile, Overrides, read_settings
-from waystation.cli.output import human_size, print_json, print_note, print_table
+from waystation.cli.output import print_json, print_note, print_table
 from waystation.cli.running import run_verb
-from waystation.config import Settings
+from waystation.config import Settings, human_size
 from waystation.errors import CatalogError
 from waystation.model import Artifact, TargetPath
 

@@ -13,8 +13,6 @@ from waystation.model import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_STEP = 1024
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _TEN = 10
 _NARROWEST = 40
 _GAP = 2
@@ -90,15 +88,6 @@ def align(rows: Sequence[Sequence[str]]) -> str:
     """Lay out rows in columns as wide as their widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def human_size(size_bytes: float) -> str:
-    """Write a size, such as ``1.5 GiB``."""
-    unit = 0
-    while round(size_bytes, 1) >= _STEP and unit < len(_UNITS) - 1:
-        size_bytes /= _STEP
-        unit += 1
-    return f"{size_bytes:.1f} {_UNITS[unit]}" if unit else f"{size_bytes:.0f} B"
 
 
 def human_duration(seconds: float) -> str:

@@ -8,9 +8,10 @@ import typer
 from waystation.admin.client import AdminClient
 from waystation.cli.entry import PLAIN
 from waystation.cli.options import AsJson, ConfigFile, Overrides, Target, read_settings
-from waystation.cli.output import human_size, print_json, print_note
+from waystation.cli.output import print_json, print_note
 from waystation.cli.progress import progress_bars
 from waystation.cli.running import run_verb
+from waystation.config import human_size
 from waystation.errors import CallRefused
 
 LOOK_S = 0.2

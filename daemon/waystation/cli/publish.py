@@ -7,10 +7,10 @@ import typer
 
 from waystation.cli.entry import PLAIN
 from waystation.cli.options import AsJson, ConfigFile, Overrides, read_settings
-from waystation.cli.output import human_size, print_json, print_note
+from waystation.cli.output import print_json, print_note
 from waystation.cli.progress import progress_bars
 from waystation.cli.running import run_verb
-from waystation.config import Settings
+from waystation.config import Settings, human_size
 from waystation.publish import Published, open_publisher
 from waystation.publish.stanza import artifact_stanza, mirror_base
 

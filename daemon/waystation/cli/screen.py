@@ -10,10 +10,10 @@ from waystation.cli.output import (
     counted,
     human_age,
     human_duration,
-    human_size,
     laid_out,
     tabulated,
 )
+from waystation.config import human_size
 from waystation.model import printable
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ import typer
 from waystation.cli.entry import PLAIN
 from waystation.cli.looking import look_up
 from waystation.cli.options import AsJson, ConfigFile, Overrides, Target, read_settings
-from waystation.cli.output import human_size, print_fields, print_json
+from waystation.cli.output import print_fields, print_json
 from waystation.cli.running import run_verb
+from waystation.config import human_size
 from waystation.pieces import piece_count
 
 app = typer.Typer(**PLAIN)

@@ -13,9 +13,10 @@ from waystation.admin.client import AdminClient
 from waystation.cli.entry import PLAIN
 from waystation.cli.inventory import APP_HEADINGS, BLOB_HEADINGS, app_rows, blob_rows, by_app, in_order
 from waystation.cli.options import AsJson, ConfigFile, Overrides, read_settings
-from waystation.cli.output import counted, human_size, print_json, print_note, print_table
+from waystation.cli.output import counted, print_json, print_note, print_table
 from waystation.cli.progress import progress_bars
 from waystation.cli.running import run_verb
+from waystation.config import human_size
 from waystation.errors import CallRefused
 
 Names = Annotated[

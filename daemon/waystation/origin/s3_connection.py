@@ -159,6 +159,19 @@ class S3Connection:
             sha256_from=sha256_from,
         )
 
+    async def clock(self) -> datetime | None:
+        """The origin's clock, by whatever it answers, also where it denies; None where it does not say.
+
+        Raises:
+            OriginError: there is no answer.
+        """
+        with self.explaining(""):
+            try:
+                response = await self.client.head_bucket(Bucket=self.bucket)
+            except botocore_errors.ClientError as error:
+                response = error.response
+        return _served_at(response)
+
     async def _check_bucket(self) -> None:
         """Make sure that "missing" may be believed: the bucket is there, and this reader may list it.
 

@@ -26,6 +26,7 @@ CALLS = frozenset(
         "UploadPart",
         "CompleteMultipartUpload",
         "AbortMultipartUpload",
+        "DeleteObject",  # for the scratch key of `waystation doctor --publish` alone
         "CreateSession",  # botocore's own, for directory buckets
     }
 )

@@ -13,7 +13,7 @@ from hashlib import sha256 as sha256_hash
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from waystation.errors import Missing, Overwritten, SourceChanged
+from waystation.errors import Missing, Overwritten, SourceChanged, Unreachable
 from waystation.origin.s3_connection import S3Connection
 from waystation.origin.write_s3_parts import MIB, PATIENCE_S, PartsUpload, creating, refuse_existing
 
@@ -62,15 +62,21 @@ class S3Writer:
     async def _put(self, s3: S3Connection, key: str, body: bytes, sha256: Digest, headers: dict[str, Any]) -> str:
         if not self._conditional:
             await refuse_existing(s3, key)
-        async with creating(s3, key, size_bytes=len(body), conditional=self._conditional):
-            answer = await s3.client.put_object(
-                Bucket=s3.bucket,
-                Key=s3.full_key(key),
-                Body=body,
-                ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
-                **headers,
-                **({"IfNoneMatch": "*"} if self._conditional else {}),
-            )
+        try:
+            async with creating(s3, key, size_bytes=len(body), conditional=self._conditional):
+                answer = await s3.client.put_object(
+                    Bucket=s3.bucket,
+                    Key=s3.full_key(key),
+                    Body=body,
+                    ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
+                    **headers,
+                    **({"IfNoneMatch": "*"} if self._conditional else {}),
+                )
+        except Unreachable:
+            # The Versity gateway refuses before it has read a body, and resets the connection behind its answer,
+            # which is lost then. So look: it is there by another writer, or by us.
+            await refuse_existing(s3, key)
+            raise
         return str(answer["ETag"])
 
     async def _connected(self) -> S3Connection:

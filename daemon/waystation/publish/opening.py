@@ -15,8 +15,14 @@ from waystation.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from waystation.config import Settings
+    from waystation.config import OriginSettings, Settings
     from waystation.origin.interface import OriginWriter
+
+
+def open_writer(origin: OriginSettings) -> OriginWriter:
+    """Open the write side of the origin that ``[origin] url`` names; nothing is asked of it yet."""
+    folder = origin.folder
+    return S3Writer(origin) if folder is None else DirectoryWriter(folder, disk=Disk())
 
 
 @asynccontextmanager
@@ -26,8 +32,7 @@ async def open_publisher(settings: Settings) -> AsyncIterator[Publisher]:
     Raises:
         ConfigError: the settings can't be used.
     """
-    folder = settings.origin.folder
-    writer: OriginWriter = S3Writer(settings.origin) if folder is None else DirectoryWriter(folder, disk=Disk())
+    writer = open_writer(settings.origin)
     origin = open_origin(settings, Metrics())
     try:
         yield Publisher(origin, writer)

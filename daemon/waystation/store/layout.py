@@ -117,18 +117,29 @@ def make_root(disk: Disk, layout: Layout) -> None:
     missing = [folder for folder in (layout.root, *layout.root.parents) if not folder.exists()]
     for folder in reversed(missing):
         disk.make_folder(folder)
+    if has_format(disk, layout):
+        return
+    # All of them, also those that are there: a start that was interrupted may have made them without syncing.
+    for folder in layout.root.parents:
+        with suppress(PermissionError):  # then it is not ours, and was there before
+            disk.sync_folder(folder)
+
+
+def has_format(disk: Disk, layout: Layout) -> bool:
+    """Whether there is a ``format`` file.
+
+    Raises:
+        StoreFormat: there is none, in a folder that holds things of somebody else's.
+    """
     names = {entry.name for entry in disk.scan(layout.root)}
     if layout.format.name in names:
-        return
+        return True
     if strangers := sorted(names - _MAY_PRECEDE_FORMAT):
         raise StoreFormat(
             f"{layout.root} has no format file but holds {strangers[0][:80]!a}: not a store of Waystation's",
             advice="Give [store] path a folder of its own, empty at first.",
         )
-    # All of them, also those that are there: a start that was interrupted may have made them without syncing.
-    for folder in layout.root.parents:
-        with suppress(PermissionError):  # then it is not ours, and was there before
-            disk.sync_folder(folder)
+    return False
 
 
 def take_lock(disk: Disk, layout: Layout) -> int:

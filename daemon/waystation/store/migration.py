@@ -12,6 +12,7 @@ import structlog
 
 from waystation.disk import read_file, replace_file
 from waystation.errors import StoreFormat
+from waystation.store.layout import has_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,16 @@ def bring_up_to_date(disk: Disk, layout: Layout) -> None:
         replace_file(disk, layout.format, f"{format_ + 1}\n".encode())
         log.info("store_migrated", path=str(layout.root), from_format=format_, to_format=format_ + 1)
         format_ += 1
+
+
+def check_format(disk: Disk, layout: Layout) -> None:
+    """Look whether a folder is a store that this version can use, or can become one; write nothing.
+
+    Raises:
+        StoreFormat: it is not.
+    """
+    if has_format(disk, layout):
+        _read_format(disk, layout)
 
 
 def _read_format(disk: Disk, layout: Layout) -> int | None:
