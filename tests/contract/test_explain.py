@@ -398,3 +398,14 @@ async def test_what_is_stored_needs_no_origin(tmp_path: Path) -> None:
         assert (await world.ask(PATH)).code == 200
     assert (told["answer"]["code"], told["answer"]["cache"]) == (200, "hit")
     assert told["catalog"]["not_refreshed"]["reason"] == "origin_unreachable"
+
+
+async def test_what_was_refused_of_another_target_is_not_told(tmp_path: Path) -> None:
+    async with running_admin(tmp_path, tmp_path / "a.sock") as (admin, world):
+        world.put(NAME, DATA)
+        (world.root / NAME).write_bytes(DATA[::-1])
+        await world.ask(PATH)
+        await world.until_counted(code="502")
+        world.put("app/app-2-x86_64", DATA)
+        told = await admin.explain("app/app-2-x86_64")
+    assert (told["here"]["refusals"], told["answer"]["code"]) == ([], 200)
