@@ -235,6 +235,7 @@ class Flight:
         if self._ticket.priority is Priority.CLIENT and (first := guess.next()):
             ahead = AskedAhead(await source.open(), guess.span(first.first, first.stop))
             source.replace(ahead)
+            self._ticket.asks(anything=True)
             group.create_task(self._workers.run(ahead.ask, ahead.close))
 
     def _new_plan(self, suspect: frozenset[int] = frozenset(), window: int | None = None) -> Plan:
