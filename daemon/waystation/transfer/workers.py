@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from waystation.telemetry.metrics import Metrics
 
 BUFFER_BYTES = 1024 * 1024
+FIRST_PORTION_BYTES = 256 * 1024
+"""A range's first piece is checked and written in such portions while it arrives: a client may wait for it."""
 
 Where = Literal["origin", "store"]
 """Where bytes come from that are checked."""
@@ -151,12 +153,13 @@ class RangeJob:
             OSError: the spool's disk refuses.
         """
         check = self._checks.begin()
+        first = self._pieces[0][0]
         with self._source.read(Span(self._pieces[0][1].start, self._pieces[-1][1].stop)) as reader:
             self._reader = reader
             for index, span in self._pieces:
                 if self._ending.is_set():
                     break
-                self._move(reader, span, check, buffer)
+                self._move(reader, span, check, buffer[:FIRST_PORTION_BYTES] if index == first else buffer)
                 good = check.finish(index)
                 self._landed(index, good=good)
                 if not good:
