@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from waystation.telemetry.metrics import Metrics
 from waystation.transfer.flights import Flights
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from waystation.config import Settings
     from waystation.origin.interface import Origin
@@ -25,7 +26,17 @@ if TYPE_CHECKING:
 
 CATALOG_FILE = "catalog.json"
 
-__all__ = ["Parts", "open_catalog", "open_origin", "open_parts"]
+__all__ = ["Clock", "Parts", "open_catalog", "open_origin", "open_parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What time it is, for every part."""
+
+    wall: Callable[[], float] = time.time
+    """Seconds since the epoch."""
+    monotonic: Callable[[], float] = time.monotonic
+    """Seconds since some time, never going backward; the event loop's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +53,26 @@ class Parts:
     prefetch: Prefetcher
 
 
-def open_catalog(settings: Settings, origin: Origin, metrics: Metrics, *, remember: bool) -> PlainCatalog:
+def open_catalog(
+    settings: Settings, origin: Origin, metrics: Metrics, *, remember: bool, clock: Clock = Clock()
+) -> PlainCatalog:
     """Open the catalog; `remember`: in the store, so for the daemon that holds its lock; else in memory only."""
     memory = settings.store.path / CATALOG_FILE if remember else None
-    return PlainCatalog(origin, memory=memory, disk=Disk(), settings=settings.catalog, metrics=metrics)
+    return PlainCatalog(
+        origin,
+        memory=memory,
+        disk=Disk(),
+        settings=settings.catalog,
+        metrics=metrics,
+        wall=clock.wall,
+        monotonic=clock.monotonic,
+    )
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Parts]:
+async def open_parts(
+    settings: Settings, metrics: Metrics | None = None, *, clock: Clock = Clock()
+) -> AsyncIterator[Parts]:
     """Open all parts of a daemon, the store's lock first; close them in the other order.
 
     Raises:
@@ -58,12 +81,12 @@ async def open_parts(settings: Settings, metrics: Metrics | None = None) -> Asyn
     """
     metrics = metrics or Metrics()
     async with AsyncExitStack() as stack:
-        origin = open_origin(settings, metrics)
+        origin = open_origin(settings, metrics, monotonic=clock.monotonic)
         stack.push_async_callback(origin.close)
-        store = DiskStore(settings.store, disk=Disk(), metrics=metrics)
+        store = DiskStore(settings.store, disk=Disk(), metrics=metrics, wall=clock.wall)
         stack.push_async_callback(store.close)
         await store.recover()
-        catalog = open_catalog(settings, origin, metrics, remember=True)
+        catalog = open_catalog(settings, origin, metrics, remember=True, clock=clock)
         stack.push_async_callback(catalog.close)
         await catalog.load()
         transfers = Flights(
@@ -72,6 +95,8 @@ async def open_parts(settings: Settings, metrics: Metrics | None = None) -> Asyn
             settings=settings.transfer,
             metrics=metrics,
             pass_through=PassThrough(settings.store.pass_through_memory),
+            monotonic=clock.monotonic,
+            wall=clock.wall,
         )
         stack.push_async_callback(transfers.close)
         yield Parts(
@@ -81,6 +106,15 @@ async def open_parts(settings: Settings, metrics: Metrics | None = None) -> Asyn
             catalog,
             store,
             transfers,
-            admission=Admission(catalog, refresh_s=settings.catalog.refresh),
-            prefetch=Prefetcher(settings, origin, catalog, store, transfers, metrics=metrics),
+            admission=Admission(catalog, refresh_s=settings.catalog.refresh, monotonic=clock.monotonic),
+            prefetch=Prefetcher(
+                settings,
+                origin,
+                catalog,
+                store,
+                transfers,
+                metrics=metrics,
+                wall=clock.wall,
+                monotonic=clock.monotonic,
+            ),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from waystation.disk import Disk
@@ -10,12 +11,16 @@ from waystation.origin.resilient import ResilientOrigin
 from waystation.origin.s3 import S3Origin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from waystation.config import Settings
     from waystation.origin.interface import Watchable
     from waystation.telemetry.metrics import Metrics
 
 
-def open_origin(settings: Settings, metrics: Metrics) -> ResilientOrigin:
+def open_origin(
+    settings: Settings, metrics: Metrics, *, monotonic: Callable[[], float] = time.monotonic
+) -> ResilientOrigin:
     """Open the origin that ``[origin] url`` names; nothing is asked of it yet.
 
     Raises:
@@ -27,4 +32,6 @@ def open_origin(settings: Settings, metrics: Metrics) -> ResilientOrigin:
         if folder is None
         else DirectoryOrigin(folder, disk=Disk())
     )
-    return ResilientOrigin(inner, url=settings.origin.url, settings=settings.origin, metrics=metrics)
+    return ResilientOrigin(
+        inner, url=settings.origin.url, settings=settings.origin, metrics=metrics, monotonic=monotonic
+    )
