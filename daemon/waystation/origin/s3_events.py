@@ -9,7 +9,7 @@ import json
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote_plus, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 from botocore.auth import S3SigV4Auth
@@ -76,8 +76,7 @@ def _check(response: aiohttp.ClientResponse, bucket: str) -> None:
 
 async def _keys(response: aiohttp.ClientResponse, prefix: str) -> AsyncIterator[str]:
     while line := await _line(response):
-        for record in _records(line):
-            key = unquote_plus(record)
+        for key in _keys_in(line):
             if key.startswith(prefix):
                 yield key.removeprefix(prefix)
     raise Unreachable("the origin ended its notifications")
@@ -90,8 +89,8 @@ async def _line(response: aiohttp.ClientResponse) -> bytes:
         raise Unreachable(f"the origin sent an event of more than {MAX_EVENT_BYTES} bytes") from error
 
 
-def _records(line: bytes) -> list[str]:
-    """The keys that one line tells of; a ping has none."""
+def _keys_in(line: bytes) -> list[str]:
+    """The keys that one line tells of, as they are (other ways of notification escape them); a ping has none."""
     if not line.strip():
         return []
     try:
