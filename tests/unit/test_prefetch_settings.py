@@ -40,7 +40,7 @@ def test_a_variable_or_a_flag_says_all_of_them_at_once(tmp_path: Path) -> None:
         ),
         ('[[prefetch]]\nmatch = "/app/*"', "prefetch[1].match: expected a pattern of target names"),
         ('[[prefetch]]\nmatch = "app/*.sha256"', "prefetch[1].match: a target never ends so"),
-        ('[[prefetch]]\nmatch = "app/*"\nnewest = 0', "prefetch[1].newest: Input should be greater than or equal to 1"),
+        ('[[prefetch]]\nmatch = "app/*"\nnewest = 0', "prefetch[1].newest: expected 1 or more, not 0"),
         ('[[prefetch]]\nmatch = "app/*"\nlatest = 2', "unknown key 'prefetch[1].latest'"),
     ],
 )
