@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KEYS = [
     f"{section}.{key}"
     for section in Settings.model_fields
-    if section != "prefetch"
+    if section != "prefetch"  # tables of their own, checked in test_prefetch_settings.py
     for key in type(getattr(Settings(), section)).model_fields
 ]
 WRONG = ["[]", "{}", '""', '"nonsense"', "[7]", "7.5", "-1", "true", "{ a = 1 }", "2026-11-25"]
