@@ -525,6 +525,23 @@ async def test_on_one_flight_a_client_s_pieces_go_before_the_rest(tmp_path: Path
         assert sum(blob.stat().st_size for blob in blobs(tmp_path)) > artifact.size_bytes
 
 
+async def test_a_client_that_joins_what_is_still_queued_to_be_prefetched_gets_its_piece_first(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics, prefetch_flights=1, connections=1) as it, AsyncExitStack() as prefetching:
+        it.origin.hold_at(2 * MIB)
+        artifacts = [await it.artifact(80 * MIB, name=f"app/app-{seed}-x86_64", seed=seed) for seed in (1, 2)]
+        for artifact in artifacts:
+            await prefetching.enter_async_context(it.transfers.open(artifact, Priority.PREFETCH))
+        await eventually(lambda: it.origin.read_bytes == 2 * MIB, "the first fetches, the second queues")
+        tail = Span(70 * MIB, 71 * MIB)
+        reading = asyncio.create_task(it.fetch(artifacts[1], tail))
+        await eventually(lambda: len(it.origin.spans) == 2, "the second fetches too")
+        assert it.origin.spans[1].start == tail.start
+        it.origin.release()
+        assert await reading == it.bytes_of(artifacts[1])[tail.start : tail.stop]
+
+
 async def test_prefetching_goes_on_when_its_client_leaves(tmp_path: Path, metrics: Metrics) -> None:
     async with world(tmp_path, metrics) as it:
         artifact = await it.artifact(20 * MIB)
