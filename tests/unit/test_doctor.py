@@ -18,7 +18,7 @@ from waystation.doctor.disk import DiskSeen, DiskSpace, Filesystem, filesystem_o
 from waystation.doctor.store import holders_of
 from waystation.doctor.versions import Versions, VersionsSeen
 from waystation.doctor.writes import Writes, WritesSeen
-from waystation.errors import DaemonError, Denied, Overwritten
+from waystation.errors import Denied, NoDaemon, NotAllowed, Overwritten
 from waystation.origin.directory import DirectoryOrigin
 from waystation.origin.write_directory import DirectoryWriter
 
@@ -116,8 +116,8 @@ def test_a_daemon_of_another_version_is_warned_of() -> None:
     [
         (DaemonHere(pid=1), "ok"),
         (DaemonHere(pid=1, not_ready_because=("the origin has not answered yet",)), "warning"),
-        (DaemonHere(trouble=DaemonError("no daemon runs here: there is no socket /s")), "ok"),
-        (DaemonHere(trouble=DaemonError("the socket /s is not open to this user")), "warning"),
+        (DaemonHere(trouble=NoDaemon("no daemon runs here: there is no socket /s")), "ok"),
+        (DaemonHere(trouble=NotAllowed("the socket /s is not open to this user")), "warning"),
     ],
 )
 def test_that_no_daemon_runs_is_no_fault_but_one_that_can_t_be_asked_or_is_not_ready_is(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from waystation.doctor.finding import Finding, Level
+from waystation.errors import NoDaemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ class DaemonHere:
     pid: int | None = None
     version: str | None = None
     listen: tuple[str, ...] = ()
+    store: str | None = None
+    """The path of the store that it holds."""
     not_ready_because: tuple[str, ...] = ()
 
     @classmethod
@@ -31,6 +34,7 @@ class DaemonHere:
             int(status["pid"]),
             str(status["version"]),
             tuple(status["listen"]),
+            str(status["store"]["path"]),
             tuple(status["not_ready_because"]),
         )
 
@@ -48,8 +52,9 @@ class Daemon:
 
     def judge(self, seen: DaemonHere) -> Iterator[Finding]:
         if seen.trouble is not None:
-            absent = str(seen.trouble).startswith("no daemon runs here")
-            level, advice = (Level.OK, "") if absent else (Level.WARNING, seen.trouble.advice)
+            level, advice = (
+                (Level.OK, "") if isinstance(seen.trouble, NoDaemon) else (Level.WARNING, seen.trouble.advice)
+            )
             yield Finding(self.name, level, str(seen.trouble), advice)
         elif seen.not_ready_because:
             says = f"process {seen.pid} is not ready: {'; '.join(seen.not_ready_because)}"

@@ -63,8 +63,8 @@ class StoreFolder:
             yield Finding(self.name, Level.FAILURE, says, advice)
         elif seen.format_trouble is not None:
             yield failure_of(self.name, seen.format_trouble)
-        elif others := [pid for pid in seen.holders if pid != self._here.pid]:
-            locked = f"{self._path} is held by process {others[0]}, which does not answer on [admin] socket"
+        elif seen.holders and self._here.store != str(self._path):
+            locked = f"{self._path} is held by process {seen.holders[0]}, which does not answer on [admin] socket"
             yield failure_of(self.name, StoreLocked(locked))
         elif seen.strangers:
             says = f"{seen.strangers[0]} belongs to {_owner_of(seen.strangers[0])}, the store to {seen.owner}"
