@@ -52,9 +52,8 @@ class Daemon:
 
     def judge(self, seen: DaemonHere) -> Iterator[Finding]:
         if seen.trouble is not None:
-            level, advice = (
-                (Level.OK, "") if isinstance(seen.trouble, NoDaemon) else (Level.WARNING, seen.trouble.advice)
-            )
+            absent = isinstance(seen.trouble, NoDaemon)
+            level, advice = (Level.OK, "") if absent else (Level.WARNING, seen.trouble.advice)
             yield Finding(self.name, level, str(seen.trouble), advice)
         elif seen.not_ready_because:
             says = f"process {seen.pid} is not ready: {'; '.join(seen.not_ready_because)}"
