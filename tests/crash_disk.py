@@ -138,6 +138,21 @@ class CrashDisk(Disk):
         for fd in list(self._open):
             self.close(fd)
 
+    def rot(self, path: Path, offset: int) -> None:
+        """Flip a bit of a file behind everyone's back, also in what a power cut leaves."""
+        with self._lock:
+            folder, name = self._slot(path)
+            node = folder.names[name]
+            if not isinstance(node, _File):
+                raise IsADirectoryError(path)
+            body = bytearray(path.read_bytes())
+            body[offset] ^= 1
+            with path.open("r+b") as file:
+                file.write(body)
+            node.waiting.append(_Bytes(offset, bytes(body[offset : offset + 1])))
+            node.kept, node.times = _content(node, "all")
+            node.waiting.clear()
+
     # --- what a power cut leaves ---------------------------------------------------------------
 
     def survive(self, target: Path, *, keep: Literal["all", "synced"] | random.Random) -> None:

@@ -45,24 +45,24 @@ class Scene(Protocol):
 async def at_every_call(folder: Path, scene_on: Callable[[CrashDisk], Scene], fault: Fault) -> int:
     """Let the fault come to every call in turn; return to how many it came."""
     at = 0
-    while await _at_one_call(folder / f"{at}", scene_on, fault, at):
+    while await at_one_call(folder / f"{at}", scene_on, fault, at):
         at += 1
     return at
 
 
-async def _at_one_call(folder: Path, scene_on: Callable[[CrashDisk], Scene], fault: Fault, at: int) -> bool:
+async def at_one_call(folder: Path, scene_on: Callable[[CrashDisk], Scene], fault: Fault, at: int) -> bool:
+    """Let the fault come to one call; False where there is none with this number."""
     root = folder / "disk"
     root.mkdir(parents=True)
     disk = CrashDisk(root)
     scene = scene_on(disk)
-    struck = "none"
     try:
         await scene.prepare()
         disk.arm(fault, at)
         try:
             with suppress(PowerCut):
                 await scene.act()
-            struck = disk.struck or struck
+            struck = disk.struck is not None
             if fault is not Fault.POWER:
                 disk.disarm()
                 await scene.go_on()
@@ -81,10 +81,10 @@ async def _at_one_call(folder: Path, scene_on: Callable[[CrashDisk], Scene], fau
                 raise
             shutil.rmtree(survivor)
     except BaseException as error:
-        error.add_note(f"{fault.name} at call {at}: {struck}; the calls before it: {', '.join(disk.calls[:-1])}")
+        error.add_note(f"{fault.name} at call {at}: {disk.struck}; the calls before it: {', '.join(disk.calls[:-1])}")
         raise
     shutil.rmtree(folder)
-    return struck != "none"
+    return struck
 
 
 def _survivals(fault: Fault, at: int) -> list[tuple[str, Literal["all", "synced"] | random.Random]]:

@@ -127,7 +127,8 @@ class Load:
             connection.request("GET", f"/artifacts/{target.name}", headers=headers)
             response = connection.getresponse()
             if response.status not in {200, _PARTIAL_CONTENT}:
-                self._tally.refused[response.status] += 1
+                reason = response.read(CHUNK_BYTES).decode(errors="replace").partition(":")[0]
+                self._tally.refused[f"{response.status} {reason}"] += 1
                 return
             at = start
             while chunk := response.read(CHUNK_BYTES):

@@ -20,8 +20,8 @@ class Tally:
     """What the load did, by kind, and came to its end."""
     cut: int = 0
     """Answers that the kill cut off; what came of them was right."""
-    refused: Counter[int] = field(default_factory=Counter)
-    """Answers without bytes, by code."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Answers without bytes, by code and reason."""
     served_bytes: int = 0
     scrubbed_bytes: int = 0
     """Read again by daemons of their own accord, as far as they could be asked before they were killed."""
@@ -42,7 +42,7 @@ class Tally:
 
     def table(self, *, seconds: float, seed: int) -> str:
         """Write it for a person."""
-        refused = ", ".join(f"{count} with {code}" for code, count in sorted(self.refused.items())) or "none"
+        refused = ", ".join(f"{count} with {why}" for why, count in sorted(self.refused.items())) or "none"
         rows = [
             ("rounds, each ended by kill -9", f"{self.rounds}, {self.kills_while_starting} of them while starting"),
             ("of them looked like power cuts", f"{self.power_cuts}, each with a bit flipped"),
