@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from waystation.errors import ConfigError
-from waystation.model import RESERVED_SUFFIXES
+from waystation.model import RESERVED_SUFFIXES, parse_match
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -247,6 +247,17 @@ class AdminSettings(_Section):
     socket: Path = Field(default_factory=_default_socket)
 
 
+class TakeoverSettings(_Section):
+    """The redirect of the origin's own address to the mirror."""
+
+    match: str = "system.slice/nomad.service"
+
+    @field_validator("match")
+    @classmethod
+    def _cgroup_or_user(cls, value: str) -> str:
+        return str(parse_match(value))
+
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -272,6 +283,7 @@ class Settings(_Section):
     store: StoreSettings = Field(default_factory=StoreSettings)
     transfer: TransferSettings = Field(default_factory=TransferSettings)
     prefetch: Annotated[tuple[PrefetchSettings, ...], BeforeValidator(_tables)] = ()
+    takeover: TakeoverSettings = Field(default_factory=TakeoverSettings)
     admin: AdminSettings = Field(default_factory=AdminSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 

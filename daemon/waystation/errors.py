@@ -436,3 +436,10 @@ class MalformedCall(DaemonError):
 
     reason = "malformed_call"
     advice = "The daemon and this command differ in version: restart the daemon."
+
+
+class TakeoverError(WaystationError):
+    """The origin's address can't be taken over, or given back."""
+
+    reason = "takeover"
+    advice = 'See docs/install.md, "Failing open"; `waystation takeover status` shows what stands.'

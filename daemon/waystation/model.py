@@ -158,3 +158,32 @@ def published_target(app: str, file: str) -> TargetPath:
             advice="Choose a shorter name or version.",
         )
     return parse_target(f"{app}/{file}")
+
+
+_CGROUP = re.compile(r"[A-Za-z0-9:_.@\\-]+(?:/[A-Za-z0-9:_.@\\-]+)*")
+_USER = re.compile(r"user:([a-z_][a-z0-9_-]*|[0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Whose connections are taken over: those of one cgroup (v2, a path below its mount) or of one user."""
+
+    cgroup: str | None = None
+    user: str | None = None
+
+    def __str__(self) -> str:
+        return self.cgroup if self.cgroup is not None else f"user:{self.user}"
+
+
+def parse_match(text: str) -> Match:
+    """Read a cgroup's path or ``user:NAME``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if user := _USER.fullmatch(text):
+        return Match(user=user[1])
+    path = text.strip("/")
+    if not _CGROUP.fullmatch(path) or path.startswith("user:") or any(part in (".", "..") for part in path.split("/")):
+        raise ValueError('expected a cgroup like "system.slice/nomad.service", or "user:NAME"')
+    return Match(cgroup=path)

@@ -42,11 +42,12 @@ class TokenBucket:
 
 
 class Relay:
-    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target_port`; a context manager."""
+    """Forwards `host`:`port` to 127.0.0.1:`target_port`; a context manager. Port 0: one that is free."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.target_port = target_port
-        self.port = 0
+        self.host = host
+        self.port = port
         self.sent_bytes = 0
         """To the peer: requests."""
         self.received_bytes = 0
@@ -61,7 +62,7 @@ class Relay:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def endpoint_url(self) -> str:
@@ -107,8 +108,12 @@ class Relay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._on_loop(self._stopping.set)
-        if self._thread is not None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Refuse connections from now on, and reset those that are open; for good."""
+        if self._thread is not None and self._thread.is_alive():
+            self._on_loop(self._stopping.set)
             self._thread.join(10)
 
     def _on_loop(self, call: Callable[[], object]) -> None:
@@ -128,7 +133,8 @@ class Relay:
         self._stopping = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
-        with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        with socket.create_server((self.host, self.port), family=family, backlog=256) as listener:
             listener.setblocking(False)
             self.port = listener.getsockname()[1]
             self._started.set()

@@ -34,6 +34,7 @@ VERBS = {
     "log-level": "Change how much the daemon here logs, until it ends.",
     "doctor": "Check whether this machine is fit for a daemon, and say what to do.",
     "config": "Check the configuration.",
+    "takeover": "Let the mirror answer at the bucket's own address, so that no job is edited.",
     "demo": "Tell the whole story in a temporary folder, without a server.",
 }
 _DONE, _FAILED, _WRONG_USE, _INTERRUPTED = 0, 1, 2, 130

@@ -1,0 +1,140 @@
+"""`waystation takeover`: send jobs that use the bucket's own URL to the mirror, and give the address back."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from waystation.admin.client import AdminClient
+from waystation.assembly import open_origin
+from waystation.catalog.unvouched import count_unvouched
+from waystation.cli.entry import PLAIN
+from waystation.cli.options import AsJson, ConfigFile, Overrides, read_settings
+from waystation.cli.output import counted, print_json, print_note, print_table
+from waystation.cli.running import run_verb
+from waystation.config import Settings
+from waystation.errors import ConfigError, DaemonError, TakeoverError
+from waystation.model import Match, parse_match
+from waystation.takeover.nft import Nft
+from waystation.takeover.redirect import give_back, plan, take_over
+from waystation.takeover.ruleset import Redirect, Standing
+from waystation.telemetry.metrics import Metrics
+
+MatchOption = Annotated[
+    str | None,
+    typer.Option("--match", metavar="CGROUP", help='Whose connections; else [takeover] match. Or "user:NAME".'),
+]
+
+app = typer.Typer(**PLAIN)
+
+
+@app.callback()
+def takeover() -> None:
+    """Let the mirror answer at the bucket's own address, for this machine's Nomad alone (nftables; needs root)."""
+
+
+@app.command()
+def on(
+    *,
+    match: MatchOption = None,
+    if_ready: Annotated[
+        bool, typer.Option("--if-ready", help="Do nothing, and succeed, while the daemon can't serve.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also where the bucket has keys that the mirror would refuse."),
+    ] = False,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Redirect the origin's address to the mirror, replacing what stands; only while the daemon can serve."""
+    settings = read_settings(config, overrides)
+    redirect = run_verb(_on(settings, _wanted(settings, match), if_ready=if_ready, force=force))
+    if as_json:
+        print_json(_record(redirect))
+    elif redirect is None:
+        print_note("The daemon here can't serve yet: nothing is taken over.")
+    else:
+        addresses = ", ".join(sorted(map(str, redirect.addresses)))
+        print_note(f"Port {redirect.port} of {addresses} now leads to the mirror, for {redirect.match}.")
+
+
+@app.command()
+def off(*, as_json: AsJson = False) -> None:
+    """Give the address back to the bucket; nothing of ours is left in nftables."""
+    stood = run_verb(give_back(Nft()))
+    if as_json:
+        print_json({"stood": stood})
+    else:
+        print_note("The address is the bucket's again." if stood else "Nothing was taken over; nothing to do.")
+
+
+@app.command()
+def status(*, as_json: AsJson = False) -> None:
+    """Show what is redirected now, and how many connections were; ends with 1 where nothing is."""
+    rules = run_verb(Nft().standing())
+    if as_json:
+        print_json({"standing": rules is not None, "rules": [asdict(rule) for rule in rules or ()]})
+    elif rules is None:
+        print_note("Nothing is taken over.")
+    else:
+        print_table(("ADDRESSES", "PORT", "MIRROR", "FOR", "CONNECTIONS"), map(_row, rules))
+    if rules is None:
+        raise typer.Exit(1)
+
+
+def _wanted(settings: Settings, match: str | None) -> Match:
+    try:
+        return parse_match(match or settings.takeover.match)
+    except ValueError as error:
+        raise ConfigError(f"--match {match}: {error}", advice="Name Nomad's cgroup, or its user.") from error
+
+
+def _record(redirect: Redirect | None) -> dict[str, Any]:
+    if redirect is None:
+        return {"standing": False}
+    addresses = sorted(map(str, redirect.addresses))
+    return {"standing": True, "addresses": addresses, "port": redirect.port, "match": str(redirect.match)}
+
+
+def _row(rule: Standing) -> tuple[str, ...]:
+    return ", ".join(rule.addresses), str(rule.port), str(rule.mirror_port), rule.match, str(rule.connections)
+
+
+async def _on(settings: Settings, match: Match, *, if_ready: bool, force: bool) -> Redirect | None:
+    try:
+        station = await AdminClient(settings.admin.socket).status()
+    except DaemonError:
+        if if_ready:
+            return None
+        raise
+    if not station["ready"]:
+        if if_ready:
+            return None
+        raise TakeoverError(
+            f"the daemon can't serve: {'; '.join(station['not_ready_because'])}",
+            advice="Wait until /readyz answers 200, or give --if-ready.",
+        )
+    redirect = await plan(settings.origin.endpoint_url, pid=station["pid"], listen=station["listen"], match=match)
+    if not force:
+        await _refuse_what_would_break(settings)
+    await take_over(redirect, Nft())
+    return redirect
+
+
+async def _refuse_what_would_break(settings: Settings) -> None:
+    """What the mirror would refuse, the bucket would have served."""
+    if settings.catalog.missing_checksum == "pin-first":
+        return
+    origin = open_origin(settings, Metrics())
+    try:
+        count = await count_unvouched(origin)
+    finally:
+        await origin.close()
+    if count.unvouched:
+        raise TakeoverError(
+            f"{counted(count.unvouched, 'key')} of the bucket, such as {count.example}, would be refused by the mirror:"
+            " nothing vouches for them",
+            advice="Run `waystation adopt`, allow pin-first in [catalog] missing_checksum, or give --force.",
+        )
