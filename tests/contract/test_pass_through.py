@@ -272,17 +272,19 @@ async def test_a_disk_that_fills_up_in_mid_flight_cuts_off_who_was_served_and_pa
     full = FullDisk()
     async with world(tmp_path, metrics, disk=full, pass_through=LIMIT) as it:
         artifact = await it.artifact(40 * MIB)
-        full.writes_left = 5
         it.origin.hold_at(4 * MIB)
         async with it.transfers.open(artifact) as served, it.transfers.open(artifact) as waiting:
             runs = aiter(served.runs(Span(0, artifact.size_bytes)))
             await anext(runs)
             tail = asyncio.create_task(read(waiting, Span(30 * MIB, 31 * MIB)))
             await eventually(lambda: it.transfers.flights()[0].held_bytes == 4 * MIB, "four pieces")
+            full.writes_left = 0
             it.origin.release()
             with pytest.raises(NoRoom, match="filled up"):
                 await anything_but_an_end(runs)
             assert await tail == it.bytes_of(artifact)[30 * MIB : 31 * MIB]
+            with pytest.raises(NoRoom, match="filled up"):  # it has a descriptor of what is gone
+                await read(served, Span(5 * MIB, 6 * MIB))
             assert (served.cache, waiting.cache) == (CacheResult.MISS, CacheResult.PASSED)
         await eventually(lambda: it.store.status().stored_bytes == 0, "its room is given back")
         assert not files(it)

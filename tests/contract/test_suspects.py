@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,12 +12,14 @@ import pytest
 from transfers import MIB, SlowDisk, eventually, read, world
 from waystation.errors import Denied, Unreachable
 from waystation.model import CacheResult
+from waystation.pieces import PiecesLine, TreeHasher, dump_pieces
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from transfers import World
     from waystation.model import Artifact
+    from waystation.pieces import PieceLayer, PieceTree
     from waystation.telemetry.metrics import Metrics
 
 
@@ -76,6 +79,7 @@ async def test_of_a_rotten_blob_only_the_rotten_pieces_are_asked_for(tmp_path: P
             flip(spool_of(tmp_path, artifact), offset)
         assert await it.fetch(artifact) == it.bytes_of(artifact)
         assert it.origin.read_bytes == 3 * MIB
+    assert failures(metrics) == (1, 0), "it was counted when it was distrusted, and is not again"
 
 
 async def test_a_rotten_blob_and_a_dead_origin_are_a_dead_origin_and_cost_nothing_that_was_good(
@@ -93,6 +97,29 @@ async def test_a_rotten_blob_and_a_dead_origin_are_a_dead_origin_and_cost_nothin
         it.origin.away = None
         assert await it.fetch(artifact) == it.bytes_of(artifact)
         assert it.origin.read_bytes == MIB
+
+
+async def test_pieces_of_another_length_that_lie_beside_a_blob_are_not_taken_for_the_artifact_s_own(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB)
+        await stored(it, artifact)
+        await it.store.distrust(artifact.digest, "a test says so")
+        tree, layer = pieces_of(it.bytes_of(artifact), 2 * MIB)
+        twin = replace(artifact, key="b/b-1-x86_64", pieces=tree)
+        path = it.root / twin.key
+        path.parent.mkdir()
+        os.link(it.root / artifact.key, path)
+        line = PiecesLine(artifact.digest, artifact.size_bytes, tree)
+        path.with_name("b-1-x86_64.pieces").write_bytes(dump_pieces(line, layer))
+        assert await it.fetch(twin) == it.bytes_of(artifact)
+
+
+def pieces_of(data: bytes, piece_length: int) -> tuple[PieceTree, PieceLayer]:
+    hasher = TreeHasher(len(data), piece_length)
+    hasher.update(data)
+    return hasher.finish()
 
 
 async def test_pieces_that_rotted_beside_a_blob_are_fetched_again(tmp_path: Path, metrics: Metrics) -> None:
