@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from random import uniform
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ from waystation.explain.explainer import Explainer, Surroundings
 from waystation.mirror.replies import status_code
 from waystation.mirror.server import Mirror
 from waystation.status import StationStatus
+from waystation.systemd.activation import take_sockets
+from waystation.systemd.notify import Notifier
+from waystation.systemd.words import in_words
 from waystation.telemetry.logs import configure_logs, log_level
 from waystation.telemetry.metrics import Metrics
 from waystation.transfer.layer import fetch_pieces
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PROBE_PAUSE_S = 5.0
+TELL_PAUSE_S = 5.0
+"""How often systemd is told in words how the daemon is, at the least."""
 
 
 async def serve(settings: Settings) -> None:
@@ -46,19 +52,28 @@ async def serve(settings: Settings) -> None:
     """
     configure_logs(settings.log.level, settings.log.format)
     stop = _stop_on_signals()
+    systemd = Notifier.of(os.environ)
+    lent = take_sockets(os.environ)
     began = time.monotonic()
     metrics = Metrics()
     metrics.build_info.info({"version": version("waystation"), "python": platform.python_version()})
-    async with open_parts(settings, metrics) as parts:
+    async with systemd.watched(), open_parts(settings, metrics) as parts:
         metrics.recovery_seconds.set(time.monotonic() - began)
-        station = _Station(parts)
-        await station.mirror.start()
+        station = _Station(parts, systemd)
+        await station.mirror.start(lent)
         try:
             await station.admin.start()
-            log.info("listening", urls=list(station.mirror.urls), origin=settings.origin.url, pid=os.getpid())
+            log.info(
+                "listening",
+                urls=list(station.mirror.urls),
+                sockets_of="systemd" if lent else "waystation",
+                origin=settings.origin.url,
+                pid=os.getpid(),
+            )
             await _serve_until(stop, station)
         finally:
             log.info("draining")
+            await systemd.stopping("finishing the downloads that run")
             await station.mirror.drain()
             await station.admin.close()
     log.info("stopped")
@@ -66,7 +81,8 @@ async def serve(settings: Settings) -> None:
 
 async def _serve_until(stop: asyncio.Event, station: _Station) -> None:
     async with asyncio.TaskGroup() as group:
-        life = [group.create_task(part()) for part in (station.probe, station.scrub, station.prefetch)]
+        parts = (station.probe, station.scrub, station.prefetch, station.tell_systemd)
+        life = [group.create_task(part()) for part in parts]
         await stop.wait()
         for task in life:
             task.cancel()
@@ -75,11 +91,14 @@ async def _serve_until(stop: asyncio.Event, station: _Station) -> None:
 class _Station:
     """The two faces over one set of parts, and the snapshot that both show."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, systemd: Notifier) -> None:
         self._parts = parts
+        self._systemd = systemd
         self._started = time.time()
         self._trouble: str | None = "the origin has not answered yet"
         """Why the origin is of no use so far; None once it has answered well."""
+        self._news = asyncio.Event()
+        """Whether there may be something else to tell systemd than the last time."""
         origin = parts.settings.origin
         self.mirror = Mirror(
             parts.settings.mirror,
@@ -123,12 +142,14 @@ class _Station:
                     break
             except OriginError as error:
                 self._trouble = str(error)
+                self._news.set()
                 if isinstance(error, NoCredentials) and not parts.catalog.status().targets:
                     raise
                 log.warning("origin_not_usable", reason=error.reason, detail=str(error), advice=error.advice)
                 await asyncio.sleep(uniform(PROBE_PAUSE_S / 2, PROBE_PAUSE_S))  # noqa: S311 - jitter, no secret
             else:
                 self._trouble = None
+                self._news.set()
                 log.info("ready")
                 return
 
@@ -139,6 +160,20 @@ class _Station:
     async def prefetch(self) -> None:
         """Fetch and pin what should be here before it is asked for; see `waystation.prefetch`."""
         await self._parts.prefetch.run()
+
+    async def tell_systemd(self) -> None:
+        """Say that it is ready once it can serve, and at any time in words how it is."""
+        announced = False
+        while True:
+            self._news.clear()
+            status = self.status()
+            if status.ready and not announced:
+                announced = True
+                await self._systemd.ready(in_words(status))
+            await self._systemd.status(in_words(status))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TELL_PAUSE_S):
+                    await self._news.wait()
 
     def status(self) -> StationStatus:
         """A snapshot; never waits."""

@@ -71,11 +71,13 @@ class Process:
         log: Path,
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.command = [str(part) for part in command]
         self.log = log
         self.environment = environment
         self.folder = folder
+        self.pass_fds = pass_fds
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -94,6 +96,7 @@ class Process:
                 env=dict(self.environment) if self.environment is not None else None,
                 cwd=self.folder,
                 start_new_session=True,
+                pass_fds=self.pass_fds,
             )
 
     def wait_ready(self, probe: Callable[[], bool], *, timeout_s: float = 30.0) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import select
 from typing import TYPE_CHECKING
 
 import structlog
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 log = structlog.get_logger()
 
@@ -27,16 +28,18 @@ class Acceptor:
         self._room = asyncio.Semaphore(limit)
         self._connect = connect
         self._crowded = crowded
+        self._lent = False
         self._stopping = False
         self._waiting: set[asyncio.Future[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, listeners: list[socket.socket]) -> None:
-        """Begin to accept; the sockets are closed by `stop`."""
+    def start(self, listeners: Sequence[socket.socket], *, lent: bool = False) -> None:
+        """Begin to accept; the sockets are closed by `stop`. `lent`: somebody keeps them open, for the next daemon."""
+        self._lent = lent
         self._tasks = [asyncio.create_task(self._accept(listener)) for listener in listeners]
 
     async def stop(self) -> None:
-        """Take those who are in the queue already, and close the sockets."""
+        """Close the sockets, and first take those who are in the queue already; a lent socket's wait for the next."""
         self._stopping = True
         for waiting in self._waiting:
             _settle(waiting)
@@ -51,11 +54,34 @@ class Acceptor:
         self._room.release()
 
     async def _accept(self, listener: socket.socket) -> None:
+        queue = select.poll()
+        queue.register(listener, select.POLLIN)
         with listener:
             while not self._stopping:
                 await self._until_readable(listener)
-                while client := await self._next(listener):
-                    await self._welcome(client)
+                while queue.poll(0) and not self._leaves_them():
+                    await self._welcome(listener)
+
+    def _leaves_them(self) -> bool:
+        """Whether who is in the queue is the next daemon's."""
+        return self._stopping and self._lent
+
+    async def _welcome(self, listener: socket.socket) -> None:
+        """Take the next in the queue once there is room; until then nobody has been taken who could be let down."""
+        if self._room.locked():
+            self._crowded()
+        await self._room.acquire()
+        client = None if self._leaves_them() else await self._next(listener)
+        if client is None:
+            self._room.release()
+            return
+        client.setblocking(False)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._connect, client)
+        except OSError as error:  # it was gone before its connection began
+            log.info("client_gone_at_once", detail=error.strerror)
+            client.close()
+            self._room.release()
 
     async def _next(self, listener: socket.socket) -> socket.socket | None:
         """Accept without waiting; cancelled never between having a client and returning it."""
@@ -67,22 +93,6 @@ class Acceptor:
             log.warning("accept_refused", detail=error.strerror, advice="Raise the limit of open files (LimitNOFILE).")
             await asyncio.sleep(REFUSED_PAUSE_S)
             return None
-
-    async def _welcome(self, client: socket.socket) -> None:
-        if self._room.locked():
-            self._crowded()
-        try:
-            await self._room.acquire()
-        except asyncio.CancelledError:
-            client.close()
-            raise
-        client.setblocking(False)
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._connect, client)
-        except OSError as error:  # it was gone before its connection began
-            log.info("client_gone_at_once", detail=error.strerror)
-            client.close()
-            self._room.release()
 
     async def _until_readable(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -17,7 +17,8 @@ from waystation.mirror.memory import SmallBlobs
 from waystation.mirror.paths import Directions, Hosts, Paths
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    import socket
+    from collections.abc import Awaitable, Callable, Sequence
 
     from waystation.admission import Admission
     from waystation.config import MirrorSettings
@@ -89,15 +90,15 @@ class Mirror:
         """The last requests that were not answered with their bytes, the latest first."""
         return self._journal.refusals()
 
-    async def start(self) -> None:
-        """Listen.
+    async def start(self, lent: Sequence[socket.socket] = ()) -> None:
+        """Listen, on these sockets if there are any, else where the settings say.
 
         Raises:
             DaemonError: an address can't be had.
         """
-        listeners = await asyncio.to_thread(bind_all, self._settings.listen)
+        listeners = lent or await asyncio.to_thread(bind_all, self._settings.listen)
         self._urls = tuple(url_of(listener) for listener in listeners)
-        self._acceptor.start(listeners)
+        self._acceptor.start(listeners, lent=bool(lent))
         self._tasks = [asyncio.create_task(self._check_limits()), asyncio.create_task(self._follow_store())]
 
     async def drain(self) -> None:
