@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from peers.careless_s3 import CarelessS3
 from waystation.config import Settings
 from waystation.errors import Denied, Short
 from waystation.pieces import parse_pieces
 from waystation.publish import Adopted, Publisher, open_publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from peers.places import Place
@@ -142,14 +143,14 @@ async def test_names_that_no_target_can_have_are_skipped_with_a_reason(
     assert "reserved" in (results["root/one"].why or "")
 
 
-async def test_hidden_and_odd_keys_of_a_bucket_are_skipped_with_a_reason(bucket: Bucket, bucket_settings: Any) -> None:
-    for key in (".hidden/one", "a/.two", "line\nbreak", "back\\slash"):
+async def test_odd_keys_of_a_bucket_are_skipped_with_a_reason(bucket: Bucket, bucket_settings: Any) -> None:
+    for key in ("line\nbreak", "back\\slash"):
         bucket.put(key, BODY)
     async with open_publisher(Settings(origin=bucket_settings)) as publisher:
         results = await publisher.adopt()
     assert {result.outcome for result in results} == {"skipped"}
     assert all(result.why and result.why.isprintable() for result in results)
-    assert len(results) == len(bucket.keys()) == 4
+    assert len(results) == len(bucket.keys()) == 2
 
 
 async def test_each_result_is_reported_as_it_is_done(place: Place, publisher: Publisher) -> None:
@@ -196,26 +197,93 @@ class WrappedOrigin:
 
 
 class ReplacingOrigin(WrappedOrigin):
-    """An object is replaced right behind its last byte's read."""
+    """An object is replaced right behind its last byte's read, `times` times."""
 
-    def __init__(self, inner: Origin, replace: Callable[[], object]) -> None:
+    def __init__(self, inner: Origin, place: Place, times: int) -> None:
         super().__init__(inner)
-        self._replace = replace
-        self._heads = 0
+        self._place, self._left = place, times
 
-    async def head(self, key: str) -> ObjectInfo:
-        self._heads += 1
-        if self._heads == 2:
-            self._replace()
-        return await self._inner.head(key)
+    async def source(self, key: str, *, if_match: str | None) -> Source:
+        inner, outer = await self._inner.source(key, if_match=if_match), self
+
+        class Replacing:
+            def read(self, span: Span) -> Any:
+                return inner.read(span)
+
+            def close(self) -> None:
+                inner.close()
+                if outer._left:
+                    outer._left -= 1
+                    outer._place.put(key, BODY[outer._left :])
+
+        return Replacing()
 
 
-async def test_an_object_that_is_replaced_while_it_is_read_is_not_announced(place: Place, publisher: Publisher) -> None:
-    place.put("one", BODY)
-    replacing: Any = ReplacingOrigin(publisher._origin, lambda: place.put("one", BODY[::-1]))
+async def test_an_object_that_is_replaced_while_it_is_read_is_read_again(place: Place, publisher: Publisher) -> None:
+    place.put("one", BODY[::-1])
+    replacing: Any = ReplacingOrigin(publisher._origin, place, 1)
+    assert outcomes(await Publisher(replacing, publisher._writer).adopt()) == {"one": "adopted"}
+    check_announced(place, "one", BODY)
+
+
+async def test_an_object_that_is_replaced_each_time_that_it_is_read_is_not_announced(
+    place: Place, publisher: Publisher
+) -> None:
+    place.put("one", BODY[::-1])
+    replacing: Any = ReplacingOrigin(publisher._origin, place, 2)
     results = await Publisher(replacing, publisher._writer).adopt()
     assert outcomes(results) == {"one": "failed"}
     assert place.all_keys() == ["one"]
+
+
+class ReplacingListed(WrappedOrigin):
+    """Each object is replaced once it was listed, and gets a checksum of other bytes."""
+
+    def __init__(self, inner: Origin, place: Place) -> None:
+        super().__init__(inner)
+        self._place = place
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        listed = [info async for info in self._inner.list(prefix)]
+        for info in listed:
+            self._place.put(info.key, BODY)
+            self._place.put(f"{info.key}.sha256", checksum_of(b"other", info.key))
+        for info in listed:
+            yield info
+
+
+async def test_what_came_since_the_listing_counts_and_is_not_replaced(place: Place, publisher: Publisher) -> None:
+    place.put("one", BODY[::-1])
+    replacing: Any = ReplacingListed(publisher._origin, place)
+    (result,) = await Publisher(replacing, publisher._writer).adopt()
+    assert (result.outcome, "one.sha256 says" in (result.why or "")) == ("failed", True)
+    assert place.get("one.sha256") == checksum_of(b"other", "one")
+
+
+async def test_a_bare_object_of_a_bucket_costs_six_requests_and_an_announced_one_none_but_the_listing(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    keys = bucket.server.keys.write(tmp_path / "keys")
+    bucket.put("one", BODY)
+    with CarelessS3(bucket.server, manner="honest") as counting:
+        asked: list[str] = []
+        counting.before = lambda method, path: asked.append(f"{method} {path.removeprefix(f'/{bucket.name}')}")
+        async with open_publisher(
+            Settings(origin=bucket.settings(keys, endpoint_url=counting.endpoint_url))
+        ) as publisher:
+            await publisher.adopt()
+            first, asked[:] = asked[:], []
+            await publisher.adopt()
+    assert sorted(first) == [
+        "GET ",
+        "GET /one",
+        "GET /one.pieces",
+        "GET /one.sha256",
+        "HEAD /one",
+        "PUT /one.pieces",
+        "PUT /one.sha256",
+    ]
+    assert asked == ["GET "]
 
 
 class BreakingOrigin(WrappedOrigin):

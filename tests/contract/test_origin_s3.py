@@ -434,12 +434,13 @@ async def test_a_large_file_goes_up_in_parts_and_is_the_same(
     file, digest = large_file(tmp_path / "large", size_bytes)
     heard: list[int] = []
     async with opened_writer(bucket_settings) as writer, opened(bucket_settings) as origin:
-        created = await writer.create("large", file, sha256=digest, progress=heard.append)
-        assert (created.size_bytes, created.sha256) == (size_bytes, digest)
-        assert created.etag.rstrip('"').endswith("-5")
+        etag = await writer.create("large", file, sha256=digest, progress=heard.append)
+        created = await origin.head("large")
+        assert (created.etag, created.size_bytes, created.sha256) == (etag, size_bytes, digest)
+        assert etag.rstrip('"').endswith("-5")
         assert heard == sorted(heard)
         assert (len(heard), heard[-1]) == (5, size_bytes)
-        source = await origin.source("large", if_match=created.etag)
+        source = await origin.source("large", if_match=etag)
         assert sha256(await asyncio.to_thread(read, source, Span(0, size_bytes))).hexdigest() == digest
         with pytest.raises(AlreadyExists):
             await writer.create("large", file, sha256=digest)
@@ -470,8 +471,7 @@ async def test_a_large_upload_survives_a_lost_connection(
 
         settings = bucket_settings.model_copy(update={"endpoint_url": relay.endpoint_url})
         async with opened_writer(settings) as writer:
-            created = await writer.create("large", file, sha256=digest, progress=cut)
-    assert created.sha256 == digest
+            await writer.create("large", file, sha256=digest, progress=cut)
     assert sha256(bucket.get("large")).hexdigest() == digest
 
 

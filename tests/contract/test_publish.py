@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from peers.s3 import Bucket
     from peers.toxiproxy import Toxiproxy
     from waystation.model import Digest
-    from waystation.origin.interface import ObjectInfo, OriginWriter
+    from waystation.origin.interface import OriginWriter
     from waystation.telemetry.metrics import Metrics
 
 TARGET = "app/app-0.1.0-x86_64"
@@ -269,14 +269,14 @@ class DyingWriter:
 
     async def create(
         self, key: str, body: Path | bytes, *, sha256: Digest, progress: Callable[[int], None] | None = None
-    ) -> ObjectInfo:
+    ) -> str:
         self._left -= 1
         if self._left == -1 and not self._behind:
             raise Died
-        info = await self._inner.create(key, body, sha256=sha256, progress=progress)
+        etag = await self._inner.create(key, body, sha256=sha256, progress=progress)
         if self._left == -1:
             raise Died
-        return info
+        return etag
 
     async def close(self) -> None:
         await self._inner.close()
@@ -319,7 +319,7 @@ class MeddlingWriter(DyingWriter):
 
     async def create(
         self, key: str, body: Path | bytes, *, sha256: Digest, progress: Callable[[int], None] | None = None
-    ) -> ObjectInfo:
+    ) -> str:
         self._meddle(key)
         return await super().create(key, body, sha256=sha256, progress=progress)
 

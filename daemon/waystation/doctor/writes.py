@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
 from waystation.doctor.finding import Finding, Level, failure_of
-from waystation.errors import AlreadyExists, Missing, OriginError, Overwritten, Unconditional
+from waystation.errors import AlreadyExists, Missing, OriginError, Unconditional
 from waystation.model import Digest
 from waystation.origin.removing import remove_key
 
@@ -145,11 +145,9 @@ class Writes:
 
 
 async def _create(writer: OriginWriter, key: str, body: bytes) -> bool:
-    """Say whether the origin let this one win; also where it then let another one win over it."""
+    """Say whether the origin let this one win."""
     try:
         await writer.create(key, body, sha256=Digest(sha256(body).hexdigest()))
     except AlreadyExists:
         return False
-    except Overwritten:
-        return True
     return True

@@ -130,15 +130,15 @@ class OriginWriter(Protocol):
 
     async def create(
         self, key: str, body: Path | bytes, *, sha256: Digest, progress: Callable[[int], None] | None = None
-    ) -> ObjectInfo:
-        """Create the key, whole or not at all; what is there is never replaced.
+    ) -> str:
+        """Create the key, whole or not at all, and return its ETag; what is there is never replaced.
 
         The body is hashed again as it is read: `sha256` is what it must be. `progress` is told the
-        bytes written so far, from any thread.
+        bytes written so far, from any thread. An origin that lets several writers win says so to none of
+        them: whoever must know reads back what is there.
 
         Raises:
             AlreadyExists: the key is there (also when another writer was faster).
-            Overwritten: read back, it is not what was written: another writer won too.
             Unconditional: the origin knows no such creation.
             SourceChanged: the body is no longer what was hashed.
         """

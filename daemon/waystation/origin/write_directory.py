@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from waystation.disk import Disk
     from waystation.model import Digest
-    from waystation.origin.interface import ObjectInfo
 
 CHUNK_BYTES = 1024 * 1024
 FILE_MODE, FOLDER_MODE = 0o644, 0o755  # the daemon's user reads them, as far as the umask allows
@@ -44,7 +43,7 @@ class DirectoryWriter:
 
     async def create(
         self, key: str, body: Path | bytes, *, sha256: Digest, progress: Callable[[int], None] | None = None
-    ) -> ObjectInfo:
+    ) -> str:
         given_up = threading.Event()
 
         def told(count: int) -> None:
@@ -68,7 +67,7 @@ class DirectoryWriter:
 
     # --- blocking, in a worker thread ----------------------------------------------------------
 
-    def _create(self, key: str, body: Path | bytes, sha256: Digest, told: Callable[[int], None]) -> ObjectInfo:
+    def _create(self, key: str, body: Path | bytes, sha256: Digest, told: Callable[[int], None]) -> str:
         name = self._place_for(key)
         temporary = name.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
         try:
@@ -82,7 +81,7 @@ class DirectoryWriter:
         finally:
             with suppress(OSError):  # what stays is swept a day later
                 self._disk.unlink(temporary)
-        return self._folder.describe(key)
+        return self._folder.describe(key).etag
 
     def _make_last(self, name: Path) -> None:
         """Sync the new name; where that fails it is taken back, or publishing again would find it and believe it."""

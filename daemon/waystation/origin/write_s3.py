@@ -1,8 +1,8 @@
 """Creates keys in an S3 bucket: whole or not at all, and never in place of what is there.
 
 ``If-None-Match: *`` has the server see to that. Some servers don't know it (501), others let several racing
-writers win all the same: so whatever was created is read back. With ``[origin] writes = "single"`` the writer
-looks before it writes, which holds as long as nobody else writes at the same time.
+writers win all the same: so those who publish read back what they created. With ``[origin] writes = "single"`` the
+writer looks before it writes, which holds as long as nobody else writes at the same time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hashlib import sha256 as sha256_hash
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from waystation.errors import Missing, Overwritten, SourceChanged, Unreachable
+from waystation.errors import SourceChanged, Unreachable
 from waystation.origin.s3_connection import S3Connection
 from waystation.origin.write_s3_parts import MIB, PATIENCE_S, PartsUpload, creating, refuse_existing
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from waystation.config import OriginSettings
     from waystation.model import Digest
-    from waystation.origin.interface import ObjectInfo
 
 PARTS_FROM_BYTES = 64 * MIB
 
@@ -40,19 +39,18 @@ class S3Writer:
 
     async def create(
         self, key: str, body: Path | bytes, *, sha256: Digest, progress: Callable[[int], None] | None = None
-    ) -> ObjectInfo:
+    ) -> str:
         s3 = await self._connected()
         told = progress or _nobody
         headers = {"Metadata": {"sha256": sha256}, "ContentType": "application/octet-stream"}
-        size_bytes = await asyncio.to_thread(_size_of, body)
+        size_bytes = len(body) if isinstance(body, bytes) else await asyncio.to_thread(_size_of, body)
         if isinstance(body, Path) and size_bytes >= PARTS_FROM_BYTES:
             upload = PartsUpload(s3, key, headers=headers, conditional=self._conditional)
-            etag = await upload.run(body, size_bytes, sha256, told)
-        else:
-            checked = await asyncio.to_thread(_checked, body, sha256)
-            etag = await self._put(s3, key, checked, sha256, headers)
-            told(len(checked))
-        return await _read_back(s3, key, etag, sha256)
+            return await upload.run(body, size_bytes, sha256, told)
+        checked = await asyncio.to_thread(_checked, body, sha256)
+        etag = await self._put(s3, key, checked, sha256, headers)
+        told(len(checked))
+        return etag
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -86,17 +84,6 @@ class S3Writer:
             return self._connection
 
 
-async def _read_back(s3: S3Connection, key: str, etag: str, sha256: Digest) -> ObjectInfo:
-    """Describe what is there, once it is sure that it is what was just created."""
-    try:
-        present = await s3.head(key)
-    except Missing as error:
-        raise Overwritten(f"'{key}' was created, and is gone again") from error
-    if present.sha256 != sha256 and present.etag != etag:
-        raise Overwritten(f"'{key}' was created, but another writer's bytes are there: the origin let both win")
-    return present
-
-
 def _nobody(_: int) -> None:
     """Hear of progress, and tell nobody."""
 
@@ -104,13 +91,11 @@ def _nobody(_: int) -> None:
 # --- blocking, in a worker thread ----------------------------------------------------------------
 
 
-def _size_of(body: Path | bytes) -> int:
-    if isinstance(body, bytes):
-        return len(body)
+def _size_of(file: Path) -> int:
     try:
-        return body.stat().st_size
+        return file.stat().st_size
     except OSError as error:
-        raise SourceChanged(f"{body} can't be read any more: {error.strerror}") from error
+        raise SourceChanged(f"{file} can't be read any more: {error.strerror}") from error
 
 
 def _checked(body: Path | bytes, sha256: Digest) -> bytes:

@@ -14,11 +14,11 @@ from waystation.publish.fingerprint import fingerprint_object
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from waystation.model import TargetPath
-    from waystation.origin.interface import Origin, OriginWriter
+    from waystation.origin.interface import ObjectInfo, Origin, OriginWriter
     from waystation.publish.fingerprint import Fingerprint, Progress
 
-_AT_ONCE = 4
+_AT_ONCE = 16
+"""Small objects are all waiting; of large ones no more are read at once than there are worker threads."""
 _NOT_ARTIFACTS = "metadata/"
 
 Outcome = Literal["adopted", "already", "skipped", "failed"]
@@ -48,7 +48,11 @@ async def adopt_objects(
     results: list[Adopted] = []
     denied: list[Denied] = []
     new = [candidate for candidate in candidates if not candidate.announced]
-    what, done_bytes, total_bytes = f"adopting {len(new)} objects", 0, sum(candidate.size_bytes for candidate in new)
+    what, done_bytes, total_bytes = (
+        f"adopting {len(new)} objects",
+        0,
+        sum(candidate.found.size_bytes for candidate in new),
+    )
     progress(what, 0, total_bytes)
 
     async def adopt_some() -> None:
@@ -64,7 +68,7 @@ async def adopt_objects(
             results.append(result)
             report(result)
             if not candidate.announced:
-                done_bytes += candidate.size_bytes
+                done_bytes += candidate.found.size_bytes
                 progress(what, done_bytes, total_bytes)
 
     async with asyncio.TaskGroup() as group:
@@ -79,25 +83,28 @@ async def adopt_objects(
 class _Candidate:
     """A key that could be a target."""
 
-    key: str
-    size_bytes: int
-    announced: bool
-    """In full, as far as the listing tells."""
+    found: ObjectInfo
+    """The revision that was listed."""
+    has_pieces: bool
+    has_checksum: bool
+
+    @property
+    def announced(self) -> bool:
+        """In full, as far as the listing tells."""
+        return self.has_checksum and (self.has_pieces or not self.found.size_bytes)
 
 
 async def _candidates(origin: Origin, prefix: str) -> list[_Candidate]:
-    sizes_bytes = {info.key: info.size_bytes async for info in origin.list(prefix)}
+    listed = {found.key: found async for found in origin.list(prefix)}
     return [
-        _Candidate(
-            key, size_bytes, f"{key}.sha256" in sizes_bytes and (not size_bytes or f"{key}.pieces" in sizes_bytes)
-        )
-        for key, size_bytes in sizes_bytes.items()
+        _Candidate(found, has_pieces=f"{key}.pieces" in listed, has_checksum=f"{key}.sha256" in listed)
+        for key, found in listed.items()
         if not key.endswith(RESERVED_SUFFIXES) and not key.startswith(_NOT_ARTIFACTS)
     ]
 
 
 async def _adopt_one(origin: Origin, writer: OriginWriter, candidate: _Candidate, progress: Progress) -> Adopted:
-    key = candidate.key
+    key = candidate.found.key
     if candidate.announced:
         return Adopted(key, "already")
     try:
@@ -107,11 +114,12 @@ async def _adopt_one(origin: Origin, writer: OriginWriter, candidate: _Candidate
     if any(part.startswith(".") for part in target.split("/")):
         return Adopted(key, "skipped", "a name that begins with a dot is hidden")
     try:
-        fingerprint = await _read(origin, target, progress)
+        fingerprint = await _read_present(origin, candidate.found, progress)
     except WaystationError as error:
         return Adopted(key, "failed", str(error))
     try:
-        added = await announce(origin, writer, target, fingerprint)
+        is_bare = not candidate.has_pieces and not candidate.has_checksum
+        added = await announce(origin, writer, target, fingerprint, is_bare=is_bare)
     except Denied:
         raise
     except WaystationError as error:
@@ -119,13 +127,20 @@ async def _adopt_one(origin: Origin, writer: OriginWriter, candidate: _Candidate
     return Adopted(key, "adopted" if added else "already")
 
 
-async def _read(origin: Origin, target: TargetPath, progress: Progress) -> Fingerprint:
-    """Fingerprint the revision that is there, and make sure that it still is."""
-    before = await origin.head(target)
-    fingerprint = await fingerprint_object(origin, before, progress)
-    if before.sha256 not in (None, fingerprint.digest):
-        raise Conflict(f"the origin has {before.sha256} on record for {target}, its bytes are {fingerprint.digest}")
-    after = await origin.head(target)
-    if after.etag != before.etag:
-        raise RevisionChanged(f"{target} was replaced while it was being read")
+async def _read_present(origin: Origin, listed: ObjectInfo, progress: Progress) -> Fingerprint:
+    """Fingerprint the revision that was listed, or where it was replaced since, once more the one that is there now."""
+    try:
+        return await _read(origin, listed, progress)
+    except RevisionChanged:
+        return await _read(origin, await origin.head(listed.key), progress)
+
+
+async def _read(origin: Origin, found: ObjectInfo, progress: Progress) -> Fingerprint:
+    """Fingerprint one revision, and make sure that it still is there and has on record what its bytes are."""
+    fingerprint = await fingerprint_object(origin, found, progress)
+    present = await origin.head(found.key)
+    if present.etag != found.etag:
+        raise RevisionChanged(f"{found.key} was replaced while it was being read")
+    if present.sha256 not in (None, fingerprint.digest):
+        raise Conflict(f"the origin has {present.sha256} on record for {found.key}, its bytes are {fingerprint.digest}")
     return fingerprint

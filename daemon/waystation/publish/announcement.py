@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from waystation.publish.fingerprint import Fingerprint
 
 
+def all_parts(target: TargetPath, fingerprint: Fingerprint) -> list[tuple[str, bytes]]:
+    """Write all that announces a target, keys and bodies, the last one last."""
+    checksum = (f"{target}.sha256", fingerprint.checksum_file(target))
+    pieces = fingerprint.pieces_file()
+    return [checksum] if pieces is None else [(f"{target}.pieces", pieces), checksum]
+
+
 async def missing_parts(origin: Origin, target: TargetPath, fingerprint: Fingerprint) -> list[tuple[str, bytes]]:
     """Say which keys are still to be created, with their bodies, in the order that makes an announcement.
 
@@ -26,22 +33,23 @@ async def missing_parts(origin: Origin, target: TargetPath, fingerprint: Fingerp
     claimed = await claimed_digest(origin, target)
     if claimed not in (None, fingerprint.digest):
         raise _contradiction(target, f"{target}.sha256", claimed, fingerprint)
-    missing: list[tuple[str, bytes]] = []
-    if (pieces := fingerprint.pieces_file()) is not None and not await _has_pieces(origin, target, fingerprint):
-        missing.append((f"{target}.pieces", pieces))
-    if claimed is None:
-        missing.append((f"{target}.sha256", fingerprint.checksum_file(target)))
-    return missing
+    *pieces, checksum = all_parts(target, fingerprint)
+    missing = [] if not pieces or await _has_pieces(origin, target, fingerprint) else pieces
+    return missing if claimed else [*missing, checksum]
 
 
-async def announce(origin: Origin, writer: OriginWriter, target: TargetPath, fingerprint: Fingerprint) -> bool:
+async def announce(
+    origin: Origin, writer: OriginWriter, target: TargetPath, fingerprint: Fingerprint, *, is_bare: bool = False
+) -> bool:
     """Create what is missing, and read it back; False where nothing was. Others may be faster with the same bytes.
+
+    `is_bare`: neither ``.pieces`` nor ``.sha256`` was there a moment ago, so nothing is asked before creating them.
 
     Raises:
         Conflict: another publisher has announced other bytes.
         Overwritten: it did so at the same time, and the origin let both.
     """
-    missing = await missing_parts(origin, target, fingerprint)
+    missing = all_parts(target, fingerprint) if is_bare else await missing_parts(origin, target, fingerprint)
     for key, body in missing:
         try:
             await writer.create(key, body, sha256=Digest(sha256(body).hexdigest()))

@@ -79,7 +79,9 @@ class Publisher:
         target = bundle_target(app, version, machine_arch() if arch is None else arch)
         fingerprint = await fingerprint_file(file, progress)
         await missing_parts(self._origin, target, fingerprint)  # a conflict shows before anything is uploaded
-        present, created = await self._create(target, file, fingerprint, progress)
+        etag, created = await self._create(target, file, fingerprint, progress)
+        if created:  # looked at before it is announced, too: no longer than needed may the two contradict each other
+            await self._read_back(target, etag, fingerprint, progress)
         try:
             announced = await announce(self._origin, self._writer, target, fingerprint)
         except Conflict as conflict:
@@ -87,7 +89,7 @@ class Publisher:
                 raise
             raise Overwritten(f"{conflict}, although this file was created under the name just now") from conflict
         if created or announced:
-            await self._read_back(present, fingerprint, progress)
+            await self._read_back(target, etag, fingerprint, progress)
         return Published(target, fingerprint.digest, fingerprint.size_bytes, already=not created and not announced)
 
     async def adopt(
@@ -106,15 +108,15 @@ class Publisher:
 
     async def _create(
         self, target: TargetPath, file: Path, fingerprint: Fingerprint, progress: Progress
-    ) -> tuple[ObjectInfo, bool]:
-        """Have the object there with our bytes; say which revision it is, and whether we created it."""
+    ) -> tuple[str, bool]:
+        """Have the object there with our bytes; return its ETag, and whether we created it."""
         try:
             present = await self._origin.head(target)
         except Missing:
             what = f"uploading {file.name}"
             progress(what, 0, fingerprint.size_bytes)
             try:
-                created = await self._writer.create(
+                etag = await self._writer.create(
                     target,
                     file,
                     sha256=fingerprint.digest,
@@ -123,22 +125,22 @@ class Publisher:
             except AlreadyExists:
                 present = await self._holder(target)
             else:
-                return created, True
+                return etag, True
         await self._confirm(present, fingerprint, progress)
-        return present, False
+        return present.etag, False
 
-    async def _read_back(self, written: ObjectInfo, fingerprint: Fingerprint, progress: Progress) -> None:
-        """Make sure, once all is announced, that the object still is that revision, or another one of our bytes.
+    async def _read_back(self, target: TargetPath, etag: str, fingerprint: Fingerprint, progress: Progress) -> None:
+        """Make sure that the object still is that revision, or another one of our bytes.
 
         Of two who publish other bytes at once, where the origin lets both write, none may take it for done: each
         writes its object before it looks for an announcement, so whoever is overwritten sees it here at the latest.
         """
         try:
-            present = await self._origin.head(written.key)
-            if present.etag != written.etag:
+            present = await self._origin.head(target)
+            if present.etag != etag:
                 await self._confirm(present, fingerprint, progress)
         except (Missing, Conflict) as error:
-            raise Overwritten(f"{written.key} is announced, but not what is there any more: {error}") from error
+            raise Overwritten(f"{target} was written, but that is not what is there any more: {error}") from error
 
     async def _holder(self, target: TargetPath) -> ObjectInfo:
         """Describe what took the name before us."""
