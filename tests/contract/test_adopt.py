@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from peers.careless_s3 import CarelessS3
+from waystation.cli.looking import open_view
 from waystation.config import Settings
-from waystation.errors import Denied, Short
+from waystation.errors import Denied, NoChecksum, Short
 from waystation.pieces import parse_pieces
 from waystation.publish import Adopted, Publisher, open_publisher
 
@@ -151,6 +152,25 @@ async def test_odd_keys_of_a_bucket_are_skipped_with_a_reason(bucket: Bucket, bu
     assert {result.outcome for result in results} == {"skipped"}
     assert all(result.why and result.why.isprintable() for result in results)
     assert len(results) == len(bucket.keys()) == 2
+
+
+async def test_keys_of_a_bucket_that_a_folder_would_hide_are_adopted_as_the_mirror_serves_them(
+    bucket: Bucket, bucket_settings: Any
+) -> None:
+    hidden = (".hidden/one", "dot/.hidden/x", "a/.two")
+    settings = Settings(origin=bucket_settings)
+    for key in hidden:
+        bucket.put(key, BODY)
+    async with open_view(settings) as view:
+        for key in hidden:
+            with pytest.raises(NoChecksum) as refused:
+                await view.admission.admit(key)
+            assert "waystation adopt" in refused.value.advice
+    async with open_publisher(settings) as publisher:
+        assert outcomes(await publisher.adopt()) == dict.fromkeys(hidden, "adopted")
+    async with open_view(settings) as view:
+        for key in hidden:
+            assert (await view.admission.admit(key)).digest == sha256(BODY).hexdigest()
 
 
 async def test_each_result_is_reported_as_it_is_done(place: Place, publisher: Publisher) -> None:

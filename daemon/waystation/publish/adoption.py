@@ -111,8 +111,6 @@ async def _adopt_one(origin: Origin, writer: OriginWriter, candidate: _Candidate
         target = parse_target(key)
     except BadTarget as error:
         return Adopted(key, "skipped", str(error))
-    if any(part.startswith(".") for part in target.split("/")):
-        return Adopted(key, "skipped", "a name that begins with a dot is hidden")
     try:
         fingerprint = await _read_present(origin, candidate.found, progress)
     except WaystationError as error:
