@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import threading
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -123,6 +125,16 @@ async def test_it_is_spread_over_the_interval(tmp_path: Path) -> None:
         assert hours[0] == 12, "nothing is due before half the interval"
         assert len(set(disk.reads)) == len(hours) == 10
         assert max(hours.count(hour) for hour in hours) <= 2
+
+
+async def test_a_short_interval_is_kept_too(tmp_path: Path, metrics: Metrics) -> None:
+    clock = Clock()
+    async with scrubbed_store(tmp_path, clock, interval=10, metrics=metrics) as store:
+        await put(store, random_bytes(40_000))
+        ages: list[float] = []
+        clock.look = lambda: ages.append(sample(metrics, "scrub_oldest_verification_seconds"))
+        await clock.run(store, 600)
+        assert max(ages) < 10
 
 
 async def test_the_oldest_verified_is_read_first(tmp_path: Path) -> None:
@@ -250,6 +262,18 @@ async def test_it_steps_back_while_the_store_is_used_and_keeps_the_interval_all_
             spool.close(keep=False)
 
 
+@pytest.mark.parametrize("interval", [0.2, 0.25, 0.3, 1000])
+async def test_nothing_is_slept_for_that_rounding_left_of_a_time(tmp_path: Path, interval: float) -> None:
+    clock = Clock()
+    async with scrubbed_store(tmp_path, clock, interval=interval) as store:
+        await put(store, random_bytes(3 * MIB + 17), pieces=False)
+        for seed in range(10, 13):
+            await put(store, random_bytes(1000, seed), pieces=False)
+            clock.now += interval
+            await clock.run(store, 1)
+        assert min(clock.sleeps) > 0.5 / MOST_BYTES_PER_S
+
+
 async def test_it_never_sleeps_longer_than_it_may_be_needed(tmp_path: Path) -> None:
     clock = Clock()
     async with scrubbed_store(tmp_path, clock, interval=30 * DAY) as store:
@@ -321,26 +345,27 @@ async def test_what_is_evicted_while_it_is_read_is_no_trouble(tmp_path: Path) ->
         assert store.status().quarantined_blobs == 0
 
 
-async def test_its_thread_is_in_the_idle_class_and_only_its_own(tmp_path: Path) -> None:
-    import ctypes  # noqa: PLC0415
-    import threading  # noqa: PLC0415
+IOPRIO_GET = {"x86_64": 252, "aarch64": 31, "riscv64": 31}
+COMMON, IDLE = 2, 3
 
-    numbers = {"x86_64": 252, "aarch64": 31}
-    number = numbers.get(os.uname().machine)
-    if number is None:
-        pytest.skip("no number of ioprio_get for this machine")
-    seen: dict[str, int] = {}
+
+@pytest.mark.skipif(os.uname().machine not in IOPRIO_GET, reason="no number of ioprio_get for this machine")
+async def test_it_waits_for_an_idle_disk_until_a_blob_is_late(tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
 
     class Looking(Disk):
         def read_once(self, fd: int, buffer: memoryview, offset: int) -> int:
-            name = threading.current_thread().name.rpartition("_")[0]
-            seen[name] = ctypes.CDLL(None).syscall(number, 1, 0) >> 13
+            priority = ctypes.CDLL(None).syscall(IOPRIO_GET[os.uname().machine], 1, 0)
+            seen.append((threading.current_thread().name.rpartition("_")[0], priority >> 13))
             return super().read_once(fd, buffer, offset)
 
     clock = Clock()
     async with scrubbed_store(tmp_path, clock, disk=Looking()) as store:
         digest = await put(store, random_bytes(1000))
+        await clock.run(store, 0.9 * DAY)
+        clock.now += 0.2 * DAY
+        await clock.run(store, HOUR)
         await store.verify(digest)
-        await clock.run(store, DAY)
-    assert seen["scrub"] == 3
-    assert seen["store"] != 3
+    assert seen[:2] == [("scrub", IDLE), ("scrub", COMMON)]
+    assert seen[2][0] == "store"
+    assert seen[2][1] != IDLE

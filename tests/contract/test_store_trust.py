@@ -391,6 +391,16 @@ async def test_distrust_moves_the_blob_before_its_pieces_and_both_last(tmp_path:
         ]
 
 
+async def test_what_is_quarantined_lasts_there(tmp_path: Path) -> None:
+    disk = RecordingDisk(tmp_path)
+    async with running_store(tmp_path, disk=disk) as store:
+        await put(store, ONE, pieces=False)
+        disk.calls.clear()
+        await store.distrust(digest_of(ONE), "a test says so")
+        assert [call[0] for call in disk.calls] == ["rename", "sync_folder", "sync_folder"]
+        assert [call[1] for call in disk.calls[1:]] == ["quarantine", f"blobs/sha256/{digest_of(ONE)[:2]}"]
+
+
 async def test_a_blob_that_can_t_be_moved_is_not_served_and_moved_when_it_can_be(tmp_path: Path) -> None:
     class StickyDisk(Disk):
         sticky = False

@@ -96,3 +96,51 @@ def test_while_the_bucket_is_away_no_rotten_byte_is_served_and_what_is_right_on_
         file.write(BODY[17 * MIB : 17 * MIB + 1])
     assert station.artifact(TARGET).body == BODY, "nothing is wrong with it, so nothing is asked for"
     relay.target_port = target_port
+
+
+def crash_the_machine(station: Station) -> Path:
+    """End it as a power cut would, as far as a test can; return the blob's path."""
+    station.process.kill()
+    (station.store / "running").write_text("a boot before this one\n")
+    (blob,) = [path for path in station.blobs() if path.suffix != ".pieces"]
+    return blob
+
+
+def test_after_a_crash_of_the_machine_what_is_intact_is_served_without_the_bucket(
+    station: Station, relay: Relay
+) -> None:
+    crash_the_machine(station)
+    relay.target_port = 9  # nobody listens there
+    relay.cut()
+    station.start()
+    assert station.artifact(TARGET).body == BODY
+    wait_until(lambda: station.get("/api/v1/status").body.count(b'"suspect_blobs": 0') == 1, "it is trusted again")
+    assert relay.received_bytes == 0
+
+
+def test_after_a_crash_of_the_machine_only_what_was_torn_is_asked_of_the_bucket(station: Station, relay: Relay) -> None:
+    blob = crash_the_machine(station)
+    with blob.open("r+b") as file:
+        file.seek(20 * MIB)
+        file.write(bytes(4096))
+    station.start()
+    assert station.artifact(TARGET).body == BODY
+    assert MIB <= relay.received_bytes < MIB + 64 * 1024
+
+
+def test_the_daemon_finds_rot_by_itself(station: Station, relay: Relay) -> None:
+    station.stop()
+    station.config["store"]["scrub_interval"] = "2s"
+    (blob,) = [path for path in station.blobs() if path.suffix != ".pieces"]
+    with blob.open("r+b") as file:
+        file.seek(20 * MIB)
+        file.write(bytes([BODY[20 * MIB] ^ 1]))
+    station.start()
+    wait_until(lambda: station.metric("waystation_verification_failures_total", where="store") == 1, "it is found")
+    assert station.metric("waystation_store_blobs") == 0
+    assert station.artifact(TARGET).body == BODY
+    assert MIB <= relay.received_bytes < MIB + 64 * 1024
+    wait_until(
+        lambda: station.metric("waystation_scrubbed_bytes_total") >= 2 * len(BODY), "what was repaired is read too"
+    )
+    assert station.metric("waystation_verification_failures_total", where="store") == 1

@@ -9,7 +9,7 @@ import pytest
 from waystation.model import Digest
 from waystation.store.index import Held, Index
 from waystation.store.order import VerificationOrder
-from waystation.store.pace import IDLE_BYTES_PER_S, MOST_BYTES_PER_S, Pace, is_due
+from waystation.store.pace import IDLE_BYTES_PER_S, MOST_BYTES_PER_S, Pace, due_in_s
 
 DAY = 86400.0
 GIB = 1024**3
@@ -43,8 +43,8 @@ def test_suspects_are_read_as_fast_as_may_be_but_step_back_for_clients() -> None
 
 
 def test_a_blob_is_due_once_half_the_interval_has_passed() -> None:
-    assert not is_due(0, int(0.49 * DAY * 1e9), DAY)
-    assert is_due(0, int(0.51 * DAY * 1e9), DAY)
+    assert due_in_s(0, int(0.2 * DAY * 1e9), DAY) == pytest.approx(0.3 * DAY)
+    assert due_in_s(0, int(0.5 * DAY * 1e9), DAY) == due_in_s(0, int(9 * DAY * 1e9), DAY) == 0
 
 
 def test_the_order_is_suspects_first_then_by_time_whatever_changes() -> None:

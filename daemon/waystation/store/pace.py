@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 DUE_AFTER = 0.5
 WITHIN = 0.4
+URGENT_AFTER = 0.6
+"""From then on it no longer waits for the disk to be idle, which a busy disk never is; there is time for all of it."""
 
 IDLE_BYTES_PER_S = 8 * 1024 * 1024
 """While nobody uses the store, a blob that has its turn is read at least this fast: a tenth of what the slowest disks
@@ -41,6 +43,11 @@ class Pace:
         return self.lasting if busy else max(self.lasting, IDLE_BYTES_PER_S)
 
 
-def is_due(verified_ns: int, now_ns: int, interval_s: float) -> bool:
-    """Whether a blob that was verified then is to be read again now."""
-    return now_ns - verified_ns >= interval_s * DUE_AFTER * 1e9
+def due_in_s(verified_ns: int, now_ns: int, interval_s: float) -> float:
+    """How long until a blob that was verified then is to be read again, in seconds; 0: now."""
+    return max(0.0, interval_s * DUE_AFTER - (now_ns - verified_ns) / 1e9)
+
+
+def is_urgent(verified_ns: int, now_ns: int, interval_s: float) -> bool:
+    """Whether a blob that was verified then is late enough to compete for the disk."""
+    return now_ns - verified_ns >= interval_s * URGENT_AFTER * 1e9

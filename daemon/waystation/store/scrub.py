@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waystation.errors import StoreUnusable
-from waystation.store.idle import yield_the_disk
-from waystation.store.pace import Pace, is_due
+from waystation.store.pace import DUE_AFTER, Pace, due_in_s, is_urgent
+from waystation.store.priority import step_back
 from waystation.store.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from waystation.store.blob_check import BlobCheck
     from waystation.store.index import Held, Index
     from waystation.store.trust import Trust
     from waystation.telemetry.metrics import Metrics
 
 LOOK_PAUSE_S = 60.0
 """How long nothing is due before it is looked again: clocks jump, and blobs come."""
+MOMENT_S = 0.001
+"""No sleep is shorter, so that what rounding leaves of a time is not slept for."""
 STEP_S = 1.0
 """The longest sleep in mid-blob: whether the store is busy changes."""
 
@@ -47,12 +50,14 @@ class Scrub:
 
     async def run(self) -> None:
         """Go on until cancelled."""
-        threads = Threads(1, "scrub", prepare=yield_the_disk)
+        threads = Threads(1, "scrub")
         try:
             while True:
-                held = self._next()
-                if held is None:
-                    await self._sleep(LOOK_PAUSE_S)
+                now_ns = self._trust.now_ns()
+                held = self._index.next_to_verify(now_ns)
+                wait_s = self._due_in_s(held, now_ns)
+                if held is None or wait_s > 0:
+                    await self._sleep(max(MOMENT_S, min(LOOK_PAUSE_S, wait_s)))
                     continue
                 try:
                     await self._scrub(held, threads)
@@ -62,12 +67,10 @@ class Scrub:
         finally:
             threads.close()
 
-    def _next(self) -> Held | None:
-        now_ns = self._trust.now_ns()
-        held = self._index.next_to_verify(now_ns)
-        if held is None or held.trust == "suspect" or is_due(held.verified_ns, now_ns, self._interval_s):
-            return held
-        return None
+    def _due_in_s(self, held: Held | None, now_ns: int) -> float:
+        if held is None:  # what comes meanwhile is not due before
+            return self._interval_s * DUE_AFTER
+        return 0.0 if held.trust == "suspect" else due_in_s(held.verified_ns, now_ns, self._interval_s)
 
     async def _scrub(self, held: Held, threads: Threads) -> None:
         """Read one blob and act on what was found, then wait until the next one has its turn.
@@ -79,9 +82,9 @@ class Scrub:
         check = self._trust.check(held)
         try:
             await threads.run(check.begin)
-            while count := await threads.run(check.read):
+            while count := await threads.run(_read, check, urgent=suspect or self._is_urgent(held)):
                 self._scrubbed_bytes.inc(count)
-                waited_s += await self._step_back(count, suspect=suspect)
+                waited_s += await self._wait_for(count, suspect=suspect)
             verdict = await threads.run(check.verdict)
         finally:
             # Cancelled, the thread may still be reading: its file is closed behind that, in the same thread.
@@ -90,11 +93,14 @@ class Scrub:
         if not suspect:
             await self._rest(held.total_bytes, waited_s)
 
-    async def _step_back(self, size_bytes: int, *, suspect: bool) -> float:
+    def _is_urgent(self, held: Held) -> bool:
+        return is_urgent(held.verified_ns, self._trust.now_ns(), self._interval_s)
+
+    async def _wait_for(self, size_bytes: int, *, suspect: bool) -> float:
         """Wait as long as so many bytes take at the rate of the moment; return how long that was, in seconds."""
         left, waited_s = float(size_bytes), 0.0
-        while left > 0:
-            rate = self._pace.rate(suspect=suspect, busy=self._index.busy)
+        while left >= 1:  # a byte: what rounding leaves of it never comes to nothing
+            rate = self._pace(size_bytes).rate(suspect=suspect, busy=self._index.busy)
             pause_s = min(STEP_S, left / rate)
             await self._sleep(pause_s)
             waited_s += pause_s
@@ -103,7 +109,7 @@ class Scrub:
 
     async def _rest(self, size_bytes: int, waited_s: float) -> None:
         """Wait until a blob of this size had its share of the interval, or a suspect comes."""
-        while (left_s := size_bytes / self._pace.lasting - waited_s) > 0:
+        while (left_s := size_bytes / self._pace(size_bytes).lasting - waited_s) > MOMENT_S:
             pause_s = min(LOOK_PAUSE_S, left_s)
             await self._sleep(pause_s)
             waited_s += pause_s
@@ -111,6 +117,11 @@ class Scrub:
             if first is not None and first.trust == "suspect":
                 return
 
-    @property
-    def _pace(self) -> Pace:
-        return Pace(self._index.blob_bytes, self._interval_s)
+    def _pace(self, size_bytes: int) -> Pace:
+        """The rates for a store that holds at least so much: what is read may have left it."""
+        return Pace(max(self._index.blob_bytes, size_bytes), self._interval_s)
+
+
+def _read(check: BlobCheck, *, urgent: bool) -> int:
+    step_back(urgent=urgent)
+    return check.read()

@@ -17,9 +17,8 @@ T = TypeVar("T")
 class Threads:
     """A few threads for what blocks."""
 
-    def __init__(self, count: int, name: str, *, prepare: Callable[[], None] | None = None) -> None:
-        """`prepare` is called once in each thread, as it starts."""
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=prepare)
+    def __init__(self, count: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(call, *args, **kwargs))
