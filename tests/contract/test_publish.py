@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from peers.places import BucketPlace
+from waystation.cli.looking import open_view
 from waystation.config import OriginSettings, Settings
 from waystation.errors import BadBundle, BadTarget, Conflict, SourceChanged, Unreachable
 from waystation.pieces import PiecesLine, TreeHasher, dump_pieces, parse_pieces
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from peers.minio import MinioServer
     from peers.places import Place
     from peers.s3 import Bucket
     from peers.toxiproxy import Toxiproxy
@@ -224,6 +226,47 @@ async def test_a_name_that_is_a_folder_already_is_a_conflict_in_words(tmp_path: 
     async with open_publisher(settings) as publisher:
         with pytest.raises(Conflict, match="no object, such as a folder"):
             await publisher.publish(bundle, app="app", version="0.1.0", arch="x86_64")
+
+
+async def test_an_app_that_is_an_object_already_is_a_conflict_in_words(
+    place: Place, publisher: Publisher, bundle: Path
+) -> None:
+    place.put("app", b"an object")
+    with pytest.raises(Conflict, match="has an object 'app'") as refused:
+        await publisher.publish(bundle, app="app", version="0.1.0", arch="x86_64")
+    assert "another app" in refused.value.advice
+    assert place.all_keys() == ["app"]
+
+
+async def test_what_was_published_before_its_app_became_an_object_is_still_published(
+    minio: MinioServer, tmp_path: Path, bundle: Path
+) -> None:
+    """MinIO lets both be, and leaves out of its listings what lies below the object."""
+    bucket = minio.create_bucket("app-and-object")
+    async with open_publisher(Settings(origin=bucket.settings(minio.keys.write(tmp_path / "keys")))) as publisher:
+        await publisher.publish(bundle, app="app", version="0.1.0", arch="x86_64")
+        bucket.put("app", b"an object")
+        assert (await publisher.publish(bundle, app="app", version="0.1.0", arch="x86_64")).already
+        assert bucket.keys() == ["app"]
+
+
+async def test_on_s3_an_object_vouches_for_itself_before_it_is_announced_and_keeps_its_digest(
+    bucket: Bucket, bucket_settings: OriginSettings, bundle: Path
+) -> None:
+    settings = Settings(origin=bucket_settings)
+    async with open_publisher(settings) as publisher:
+        with pytest.raises(Died):
+            await Publisher(publisher._origin, DyingWriter(publisher._writer, 1, behind=False)).publish(
+                bundle, app="app", version="0.1.0", arch="x86_64"
+            )
+        assert bucket.keys() == [TARGET]
+        async with open_view(settings) as view:
+            early = await view.admission.admit(TARGET)
+            await publisher.publish(bundle, app="app", version="0.1.0", arch="x86_64")
+            announced = await view.admission.admit(TARGET, fresh=True)
+    assert (early.digest, early.pieces) == (sha256(BODY).hexdigest(), None)
+    assert (announced.digest, announced.etag) == (early.digest, early.etag)
+    assert announced.pieces
 
 
 # --- races, deaths, changes ----------------------------------------------------------------------

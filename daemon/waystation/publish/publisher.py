@@ -113,6 +113,7 @@ class Publisher:
         try:
             present = await self._origin.head(target)
         except Missing:
+            await self._look_above(target)
             what = f"uploading {file.name}"
             progress(what, 0, fingerprint.size_bytes)
             try:
@@ -141,6 +142,18 @@ class Publisher:
                 await self._confirm(present, fingerprint, progress)
         except (Missing, Conflict) as error:
             raise Overwritten(f"{target} was written, but that is not what is there any more: {error}") from error
+
+    async def _look_above(self, target: TargetPath) -> None:
+        """Refuse a name below an object: a folder can't hold both, and MinIO leaves it out of every listing."""
+        app = target.partition("/")[0]
+        try:
+            await self._origin.head(app)
+        except Missing:
+            return
+        raise Conflict(
+            f"the origin has an object '{app}', and what is published below an object's name is not listed everywhere",
+            advice="Publish under another app, or remove that object from the origin.",
+        )
 
     async def _holder(self, target: TargetPath) -> ObjectInfo:
         """Describe what took the name before us."""
