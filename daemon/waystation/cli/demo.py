@@ -21,5 +21,8 @@ def demo(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish, serve, fetch cold and warm, take the origin away and fetch again; nothing is left behind."""
+    """Publish, serve, fetch cold and warm, take the origin away and fetch again; nothing is left behind.
+
+    It brings its own configuration: yours is neither read nor needed.
+    """
     run_verb(run_demo(bundle, as_json=as_json))
