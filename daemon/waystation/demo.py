@@ -18,6 +18,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
@@ -26,6 +27,7 @@ from rich.text import Text
 
 from waystation.config import ENV_PREFIX, load_settings
 from waystation.errors import DaemonError
+from waystation.model import short_digest
 from waystation.publish import machine_arch, open_publisher
 from waystation.publish.stanza import artifact_stanza, mirror_base
 
@@ -43,6 +45,9 @@ _LOOK_AGAIN_S = 0.02
 _CHUNK_BYTES = 1024 * 1024
 _WORTH_A_RATE_BYTES = 1024 * 1024
 _TITLE_WIDTH = 56
+_INDENT = " " * 6
+_NARROWEST = 40
+_WHOLE_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _BUNDLE = re.compile(r"([a-z0-9][a-z0-9-]*?)-([0-9][A-Za-z0-9._+~]*)-([a-z0-9_]+)")
 _HELLO = '#!/bin/sh\necho "hello from a file that came through a Waystation mirror"\n'
 _ADVICE = "With --app, it must be an executable that needs no arguments; otherwise please report this."
@@ -61,6 +66,22 @@ async def run(app: Path | None = None, *, as_json: bool = False) -> None:
     with tempfile.TemporaryDirectory(prefix="waystation-demo-") as folder:
         await _Story(Path(folder), teller).tell(app)
     teller.end()
+
+
+def laid_out(note: str, width: int | None) -> list[str]:
+    """Lay out a line that stands below a step; a terminal gets it broken to fit, with its digests cut."""
+    if width is None:
+        return [f"{_INDENT}{note}".rstrip()]
+    cut = _WHOLE_DIGEST.sub(lambda found: f"{short_digest(found[0])}…", note)
+    beginning = _INDENT + " " * (len(note) - len(note.lstrip()))
+    return wrap(
+        cut.strip(),
+        max(width, _NARROWEST),
+        initial_indent=beginning,
+        subsequent_indent=f"{beginning}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]
 
 
 class _Teller:
@@ -95,8 +116,10 @@ class _Teller:
             return
         head = (f"{self._count:2}  ", "dim"), (f"{title:<{_TITLE_WIDTH}}", "bold"), (f"{seconds:8.3f} s", "cyan")
         self._console.print(Text.assemble(*head))
+        width = self._console.width if self._console.is_terminal else None
         for note in notes:
-            self._console.print(Text(f"      {note}".rstrip(), style="dim"))
+            for line in laid_out(note, width):
+                self._console.print(Text(line, style="dim"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ MAX_FILE_BYTES = 255 - max(map(len, RESERVED_SUFFIXES))
 ARCH_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 """Go's names of machines, as in Nomad's ``${attr.cpu.arch}``, to the kernel's, as in ``${attr.kernel.arch}``."""
 
+SHORT_DIGEST_DIGITS = 12
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _APP = re.compile(r"[a-z0-9][a-z0-9-]*")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
@@ -98,6 +100,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def short_digest(digest: str) -> str:
+    """Cut a digest to the digits by which a person tells it from others, and which `waystation store` takes."""
+    return digest[:SHORT_DIGEST_DIGITS]
 
 
 def parse_digest(text: str) -> Digest:

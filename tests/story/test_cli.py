@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -543,6 +547,39 @@ def test_a_reader_that_leaves_early_is_no_traceback(shell: Shell, origin: Path, 
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def on_a_terminal(shell: Shell, *arguments: str, columns: int) -> list[str]:
+    """What a verb draws on a terminal of that width, in lines."""
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    drawn = bytearray()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "waystation", *arguments],
+            cwd=shell.folder,
+            env={**shell.environment, "TERM": "xterm", "COLUMNS": ""},
+            stdin=end,
+            stdout=end,
+            stderr=end,
+        ) as verb:
+            os.close(end)
+            with suppress(OSError):  # what Linux says of a terminal that nobody holds open any more
+                while more := os.read(terminal, 1 << 16):
+                    drawn += more
+            assert verb.wait(timeout=60) == 0
+    finally:
+        os.close(terminal)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode()).replace("\r", "").splitlines()
+
+
+@pytest.mark.parametrize("arguments", [("list", "--long"), ("show", TARGET)], ids=["list", "show"])
+def test_what_is_told_of_targets_fits_a_terminal_of_80_columns(shell: Shell, arguments: tuple[str, ...]) -> None:
+    shell.run(*PUBLISH)
+    lines = on_a_terminal(shell, *arguments, columns=80)
+    assert any(DIGEST[:12] in line for line in lines)
+    assert max(map(len, lines)) <= 80
+    assert DIGEST in shell.run(*arguments).out
 
 
 def test_a_terminal_sees_progress(shell: Shell) -> None:

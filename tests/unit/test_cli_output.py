@@ -11,14 +11,15 @@ from waystation.cli.output import (
     bar,
     human_age,
     human_duration,
-    print_fields,
     print_json,
     print_table,
+    print_text,
     tabulated,
 )
 from waystation.cli.screen import status_screen
 from waystation.cli.watching import frame
 from waystation.config import human_size
+from waystation.demo import laid_out
 from waystation.model import printable
 from waystation.status import (
     CatalogStatus,
@@ -137,8 +138,24 @@ def test_nothing_that_steers_a_terminal_is_printed(evil: str) -> None:
 
 def test_a_pipe_gets_tabs_and_no_heading(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("one", "two"), [("a", "b"), ("c\td", "e")])
-    print_fields([("label", "value")])
+    print_text([("label", "value")])
     assert capsys.readouterr().out == "a\tb\nc\\td\te\nlabel\tvalue\n"
+
+
+@pytest.mark.parametrize(
+    ("note", "lines"),
+    [
+        (f'    checksum = "sha256:{"0123456789abcdef" * 4}"', ['          checksum = "sha256:0123456789ab…"']),
+        ("", [""]),
+        ("one " * 20, [" " * 6 + "one " * 12 + "one", " " * 8 + "one " * 6 + "one"]),
+        ("see http://127.0.0.1:4650/artifacts/app/app-0.1.0-x86_64", None),
+    ],
+)
+def test_what_the_demo_says_below_a_step_fits_the_terminal_and_is_whole_in_a_pipe(
+    note: str, lines: list[str] | None
+) -> None:
+    assert laid_out(note, 59) == (lines or [f"      {note[:3]}", f"        {note[4:]}"])
+    assert laid_out(note, None) == [f"      {note}".rstrip()]
 
 
 def test_a_terminal_gets_aligned_columns_under_a_heading(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from waystation.cli.output import human_age
 from waystation.config import human_size
+from waystation.model import short_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,7 +16,6 @@ Record = dict[str, Any]
 
 BLOB_HEADINGS = ("target", "size", "used", "verified", "pinned by", "state", "sha256")
 APP_HEADINGS = ("app", "blobs", "size", "pinned", "last used")
-_SHOWN_DIGITS = 12
 _NO_APP = "-"
 
 
@@ -34,7 +34,7 @@ def blob_rows(blobs: Iterable[Record], *, now: float, whole_digests: bool) -> li
             human_age(blob["verified"], now) if "verified" in blob else "-",
             ", ".join(blob["pinned_by"]) or "-",
             blob["state"],
-            blob["sha256"] if whole_digests else blob["sha256"][:_SHOWN_DIGITS],
+            blob["sha256"] if whole_digests else short_digest(blob["sha256"]),
         )
         for blob in blobs
     ]

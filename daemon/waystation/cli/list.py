@@ -1,6 +1,7 @@
 """`waystation list`: the targets in the catalog."""
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from waystation.cli.output import print_json, print_note, print_table
 from waystation.cli.running import run_verb
 from waystation.config import Settings, human_size
 from waystation.errors import CatalogError
-from waystation.model import Artifact, TargetPath
+from waystation.model import Artifact, TargetPath, short_digest
 
 _AT_ONCE = 8
 
@@ -29,10 +30,15 @@ class Listed:
     artifact: Artifact | None = None
     problem: CatalogError | None = None
 
-    def row(self) -> tuple[str, str, str]:
-        """Its cells in the long table."""
+    def row(self, *, whole_digests: bool) -> tuple[str, str, str]:
+        """Its cells in the long table; a digest is cut where it is only looked at."""
         if self.artifact:
-            return self.target, human_size(self.artifact.size_bytes), self.artifact.digest
+            digest = self.artifact.digest
+            return (
+                self.target,
+                human_size(self.artifact.size_bytes),
+                digest if whole_digests else short_digest(digest),
+            )
         return self.target, "-", self.problem.reason if self.problem else "-"
 
     def record(self) -> dict[str, Any]:
@@ -62,7 +68,7 @@ def list_targets(
         print_json([each.record() for each in listed])
         return
     if long:
-        print_table(("target", "size", "sha256"), [each.row() for each in listed])
+        print_table(("target", "size", "sha256"), [each.row(whole_digests=not sys.stdout.isatty()) for each in listed])
     else:
         print_table(("target",), [(each.target,) for each in listed])
     if advice := next((each.problem.advice for each in listed if each.problem), None):

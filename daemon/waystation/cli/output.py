@@ -53,14 +53,8 @@ def tab_separated(row: Sequence[str]) -> str:
     return "\t".join(map(printable, row))
 
 
-def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Print a label and a value on each line."""
-    rows = [[printable(label), printable(value)] for label, value in fields]
-    print(align(rows) if sys.stdout.isatty() else "\n".join("\t".join(row) for row in rows))
-
-
 def print_text(fields: Iterable[tuple[str, str]]) -> None:
-    """Print labels and sentences, broken into lines that fit a terminal; a pipe gets a line each."""
+    """Print labels and values or sentences, broken into lines that fit a terminal; a pipe gets a line each."""
     rows = [(printable(label), printable(text)) for label, text in fields]
     if sys.stdout.isatty():
         print("\n".join(laid_out(rows, terminal_width())))

@@ -5,7 +5,7 @@ import typer
 from waystation.cli.entry import PLAIN
 from waystation.cli.looking import look_up
 from waystation.cli.options import AsJson, ConfigFile, Overrides, Target, read_settings
-from waystation.cli.output import print_fields, print_json
+from waystation.cli.output import print_json, print_text
 from waystation.cli.running import run_verb
 from waystation.config import human_size
 from waystation.pieces import piece_count
@@ -35,7 +35,7 @@ def show(*, target: Target, config: ConfigFile = None, overrides: Overrides = No
     if tree:
         count = piece_count(artifact.size_bytes, tree.piece_length)
         pieces = f"{count} of {human_size(tree.piece_length)}, root {tree.root.hex()}"
-    print_fields(
+    print_text(
         [
             ("target", artifact.target),
             ("sha256", artifact.digest),
