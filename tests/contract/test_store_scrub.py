@@ -165,6 +165,28 @@ async def test_suspects_are_read_at_once_and_the_rest_waits(tmp_path: Path) -> N
         assert all(content(store, digest) is not None for digest in suspects)
 
 
+async def test_a_suspect_that_a_flight_gives_back_is_not_kept_waiting(tmp_path: Path, metrics: Metrics) -> None:
+    clock, disk, data = Clock(), WatchedDisk(), random_bytes(40_000, 1)
+    async with running_store(tmp_path, disk=disk, wall=clock.wall, kill=True) as store:
+        await put(store, data)
+    disk.boot = "second"
+    async with scrubbed_store(tmp_path, clock, disk=disk, metrics=metrics) as store:
+        await put(store, random_bytes(3 * MIB, 2), pieces=False)
+        spool = await reserve(store, data)
+        clock.now += DAY
+        scrub = asyncio.ensure_future(store.scrub(sleep=clock.sleep))
+        while not sample(metrics, "scrubbed_bytes_total"):
+            await asyncio.sleep(0)
+        spool.close(keep=True)
+        given_back = clock.now
+        while store.status().suspect_blobs:
+            await asyncio.sleep(0)
+        assert clock.now - given_back <= 3 * LOOK_PAUSE_S
+        scrub.cancel()
+        with suppress(asyncio.CancelledError):
+            await scrub
+
+
 @pytest.mark.parametrize("pieces", [True, False])
 async def test_a_flipped_bit_is_found_within_the_interval_and_never_served_again(
     tmp_path: Path, metrics: Metrics, pieces: bool

@@ -421,11 +421,19 @@ async def test_a_blob_that_can_t_be_moved_is_not_served_and_moved_when_it_can_be
             await reserve(store, ONE)
         await store.tidy()
         assert store.open(digest_of(ONE)) is None
+        with pytest.raises(StoreUnusable, match="Read-only"):
+            await store.verify(digest_of(ONE))
         disk.sticky = False
         await store.tidy()
         assert (tmp_path / "spool" / digest_of(ONE)).exists()
         spool = await reserve(store, ONE)
         assert await as_a_flight(spool, ONE) == 0
+        disk.sticky = True
+        with pytest.raises(StoreUnusable, match="Read-only"):
+            await store.distrust(digest_of(ONE), "a test says so")
+        disk.sticky = False
+        assert not await store.verify(digest_of(ONE)), "what is distrusted is not trusted again by looking"
+        assert (tmp_path / "spool" / digest_of(ONE)).exists()
 
 
 async def test_a_blob_is_out_of_service_at_once_whatever_waits_for_room(tmp_path: Path) -> None:
