@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SYSTEM_CONFIG = Path("/etc/waystation/waystation.toml")
 ENV_PREFIX = "WAYSTATION_"
 ENV_CONFIG = "WAYSTATION_CONFIG"
+PASSED = "%d"
+"""In front of `credentials_file`, as in a unit: the folder of the credentials that systemd passes to this process."""
 _NESTING = "__"
 
 _SIZE_UNITS = {"": 1, "b": 1}
@@ -95,11 +97,21 @@ def _default_origin_url() -> str:
     return "file:///srv/artifacts"
 
 
+def _of_systemd(variable: str) -> Path | None:
+    """Give the folder that systemd made for the unit (StateDirectory=, RuntimeDirectory=), the first of them."""
+    folder = os.environ.get(variable, "").partition(":")[0]
+    return Path(folder) if folder else None
+
+
 def _default_store_path() -> Path:
+    if made := _of_systemd("STATE_DIRECTORY"):
+        return made
     return _xdg("XDG_CACHE_HOME", ".cache") / "waystation" if _as_user() else Path("/var/lib/waystation")
 
 
 def _default_socket() -> Path:
+    if made := _of_systemd("RUNTIME_DIRECTORY"):
+        return made / "admin.sock"
     if _as_user():
         return _xdg("XDG_RUNTIME_DIR", ".cache") / "waystation/admin.sock"
     return Path("/run/waystation/admin.sock")
@@ -122,6 +134,14 @@ class OriginSettings(_Section):
     """Whether the origin is asked to tell at once what is new (MinIO)."""
     writes: Literal["conditional", "single"] = "conditional"
     """How a publisher makes sure that it replaces nothing: S3 checks while it writes, or the publisher before."""
+
+    @property
+    def credentials_path(self) -> Path | None:
+        """Where `credentials_file` is: ``%d/…`` is in the folder that systemd passes, and stays so where it passes none."""
+        file, passed = self.credentials_file, os.environ.get("CREDENTIALS_DIRECTORY")
+        if file and passed and file.parts[0] == PASSED:
+            return Path(passed, *file.parts[1:])
+        return file
 
     @property
     def folder(self) -> Path | None:

@@ -11,6 +11,7 @@ import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +31,6 @@ from waystation.origin.write_s3_parts import MIB, MOST_PARTS, part_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from peers.s3 import Bucket
     from peers.toxiproxy import Toxiproxy
@@ -221,6 +221,20 @@ async def test_a_credentials_file_that_cannot_be_used_says_why(
     assert str(file) in str(denied.value)
     assert "credentials_file" in denied.value.advice
     assert "s3cr3t" not in str(denied.value)
+
+
+async def test_credentials_that_systemd_passes_are_read_in_its_folder_and_missed_in_words_outside(
+    bucket: Bucket, bucket_settings: OriginSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("key", BODY)
+    settings = bucket_settings.model_copy(update={"credentials_file": Path("%d/credentials")})
+    async with opened(settings) as origin:
+        with pytest.raises(Denied, match="systemd passed this process no credentials") as denied:
+            await origin.head("key")
+    assert "--set origin.credentials_file" in denied.value.advice
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    async with opened(settings) as origin:
+        assert (await origin.head("key")).size_bytes == len(BODY)
 
 
 async def test_the_credentials_file_wins_over_the_environment(

@@ -75,7 +75,7 @@ class Configuration:
         if isinstance(self._settings, ConfigError):
             return ConfigurationSeen(file, self._variables, ())
         origin = self._settings.origin
-        named = (("credentials_file", origin.credentials_file), ("ca_bundle", origin.ca_bundle))
+        named = (("credentials_file", origin.credentials_path), ("ca_bundle", origin.ca_bundle))
         return ConfigurationSeen(file, self._variables, tuple(_try(key, path) for key, path in named if path))
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 
+from waystation.config import PASSED
 from waystation.errors import NoCredentials, Unreachable
 from waystation.origin.s3_model import slim_loader
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from waystation.config import OriginSettings
+
+PASSED_ADVICE = (
+    "waystation.service passes them (LoadCredential=); outside of it name the file itself:"
+    " --set origin.credentials_file=/etc/waystation/credentials"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ def prepare(settings: OriginSettings) -> Access:
         session=session,
         http_session=_session_that_trusts(tls) if tls else AIOHTTPSession,
         tls=tls,
-        keys=_read_keys(settings.credentials_file) if settings.credentials_file else {},
+        keys=_read_keys(file) if (file := settings.credentials_path) else {},
     )
 
 
@@ -80,6 +86,10 @@ def _session_that_trusts(tls: ssl.SSLContext) -> type[AIOHTTPSession]:
 def _read_keys(file: Path) -> dict[str, str]:
     """Read an AWS shared-credentials file, the profile of AWS_PROFILE or ``default``; no message shows its content."""
     advice = "Correct [origin] credentials_file: an AWS credentials file, readable by the daemon's user."
+    if file.parts[0] == PASSED:
+        raise NoCredentials(
+            f"credentials_file {file}: systemd passed this process no credentials", advice=PASSED_ADVICE
+        )
     profile = os.environ.get("AWS_PROFILE") or "default"
     parser = configparser.RawConfigParser()
     try:
