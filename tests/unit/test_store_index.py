@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stores import digest_of
-from waystation.store.index import Held, Index
+from waystation.store.held import Held
+from waystation.store.index import Index
 
 if TYPE_CHECKING:
     from waystation.model import Digest

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from waystation.model import Digest
-from waystation.store.index import Held, Index
+from waystation.store.held import Held
+from waystation.store.index import Index
 from waystation.store.order import VerificationOrder
 from waystation.store.pace import IDLE_BYTES_PER_S, MOST_BYTES_PER_S, Pace, due_in_s
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from waystation.model import Artifact, Digest
     from waystation.store.changes import Changes
-    from waystation.store.index import Held, Index
+    from waystation.store.held import Held
+    from waystation.store.index import Index
     from waystation.store.room import Room
     from waystation.store.spool_file import SpoolFile
     from waystation.store.spool_files import SpoolFiles

@@ -17,9 +17,10 @@ from waystation.pieces import MalformedPieces
 from waystation.status import BlobStatus, RoomStatus, StoreStatus
 from waystation.store.arriving import Arriving
 from waystation.store.changes import Changes
+from waystation.store.eviction import Eviction
 from waystation.store.files import StoreFiles, Strange
 from waystation.store.finish import to_the_end
-from waystation.store.index import Eviction, Index
+from waystation.store.index import Index
 from waystation.store.layout import Layout, unusable
 from waystation.store.pins import write_pins
 from waystation.store.quarantine import Quarantine
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from waystation.disk import Disk
     from waystation.model import Artifact, Digest
     from waystation.store.disk_spool import DiskSpool
-    from waystation.store.index import Held, Place
+    from waystation.store.held import Held, Place
     from waystation.store.interface import StoreChange
     from waystation.telemetry.metrics import Metrics
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from waystation.disk import Disk
     from waystation.model import Digest
     from waystation.pieces import PieceLayer
-    from waystation.store.index import Held, Leaving, Place
+    from waystation.store.held import Held, Leaving, Place
     from waystation.store.layout import Layout
     from waystation.store.quarantine import Aside, Quarantine
     from waystation.store.scan import Found

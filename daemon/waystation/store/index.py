@@ -10,63 +10,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from waystation.store.eviction import choose
+from waystation.store.held import Held, Leaving
 from waystation.store.order import VerificationOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from waystation.model import Digest
-
-Place = Literal["blob", "spool"]
-Trust = Literal["trusted", "suspect", "distrusted"]
-
-
-@dataclass(slots=True)
-class Held:
-    """One blob in the store."""
-
-    digest: Digest
-    size_bytes: int
-    pieces_bytes: int
-    """The length of the ``.pieces`` file beside it; 0: there is none."""
-    used_ns: int
-    """Last use, in nanoseconds since the epoch, but never going backward; the order of eviction."""
-    verified_ns: int
-    """When its bytes were last checked whole; 0: nobody knows."""
-    trust: Trust = "trusted"
-    leases: int = 0
-    size_confirmed: bool = False
-    """Whether its size was compared with what its ``.pieces`` file says."""
-    fd: int | None = None
-    """Open while it is leased, shared by its leases."""
-
-    @property
-    def total_bytes(self) -> int:
-        return self.size_bytes + self.pieces_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """A blob or spool to be taken off the disk; where `strange` says why, it is set aside instead of removed."""
-
-    place: Place
-    digest: Digest
-    total_bytes: int
-    strange: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Eviction:
-    """What must go to make room, in this order."""
-
-    quarantined: tuple[str, ...] = ()
-    partials: tuple[Digest, ...] = ()
-    blobs: tuple[Digest, ...] = ()
-    reason: Literal["quota", "min_free", "operator"] = "quota"
-    short_bytes: int = 0
-    """What is missing even then; 0: enough."""
+    from waystation.store.eviction import Eviction
+    from waystation.store.held import Place
 
 
 @dataclass(slots=True)
@@ -349,36 +304,20 @@ class Index:
     # --- room ----------------------------------------------------------------------------------
 
     def make_room(self, need_bytes: int, free_bytes: int) -> Eviction:
-        """Choose what must go before `need_bytes` more may be taken, while the filesystem has `free_bytes`.
-
-        What is in quarantine goes first, then partials, then blobs, each the oldest first; what is leased or
-        pinned stays, a partial too: of a pinned blob that is being repaired there may be no other copy in reach.
-        """
-        over_quota = self.used_bytes + need_bytes - self.max_size_bytes
-        under_free = self.min_free_bytes + need_bytes - free_bytes
-        missing = max(over_quota, under_free)
-        quarantined: list[str] = []
-        partials: list[Digest] = []
-        blobs: list[Digest] = []
-        for name, size_bytes in self._quarantined.items():
-            if missing <= 0:
-                break
-            quarantined.append(name)
-            missing -= size_bytes
-        for digest, total_bytes in self._partials.items():
-            if missing <= 0:
-                break
-            if digest not in self._pinned:
-                partials.append(digest)
-                missing -= total_bytes
-        for held in self:
-            if missing <= 0:
-                break
-            if not held.leases and held.digest not in self._pinned and held.trust != "distrusted":
-                blobs.append(held.digest)
-                missing -= held.total_bytes
-        reason: Literal["quota", "min_free"] = "quota" if over_quota >= under_free else "min_free"
-        return Eviction(tuple(quarantined), tuple(partials), tuple(blobs), reason, max(0, missing))
+        """Choose what must go before `need_bytes` more may be taken, while the filesystem has `free_bytes`."""
+        partials = ((digest, size_bytes) for digest, size_bytes in self._partials.items() if digest not in self._pinned)
+        blobs = (
+            (held.digest, held.total_bytes)
+            for held in self
+            if not held.leases and held.digest not in self._pinned and held.trust != "distrusted"
+        )
+        return choose(
+            over_quota_bytes=self.used_bytes + need_bytes - self.max_size_bytes,
+            under_free_bytes=self.min_free_bytes + need_bytes - free_bytes,
+            quarantined=self._quarantined.items(),
+            partials=partials,
+            blobs=blobs,
+        )
 
     # -------------------------------------------------------------------------------------------
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from waystation.store.changes import Changes
+    from waystation.store.eviction import Eviction
     from waystation.store.files import StoreFiles
-    from waystation.store.index import Eviction, Index
+    from waystation.store.index import Index
     from waystation.store.threads import Threads
     from waystation.telemetry.metrics import Metrics
 

@@ -17,7 +17,7 @@ import structlog
 
 from waystation.model import Digest
 from waystation.pieces import MAX_PIECES_FILE_BYTES
-from waystation.store.index import Held
+from waystation.store.held import Held
 from waystation.store.layout import TEMPORARY_SUFFIX, is_owner
 from waystation.store.pins import read_pins
 from waystation.store.quarantine import Aside, printable

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from waystation.store.blob_check import BlobCheck
-    from waystation.store.index import Held, Index
+    from waystation.store.held import Held
+    from waystation.store.index import Index
     from waystation.store.trust import Trust
     from waystation.telemetry.metrics import Metrics
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from waystation.disk import Disk
     from waystation.model import Digest, Span
     from waystation.store.files import StoreFiles
-    from waystation.store.index import Held
+    from waystation.store.held import Held
     from waystation.store.layout import Layout
     from waystation.store.quarantine import Quarantine
 

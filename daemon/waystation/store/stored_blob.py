@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from waystation.store.index import Held
+    from waystation.store.held import Held
 
 
 class StoredBlob:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from waystation.store.blob_check import Verdict
     from waystation.store.changes import Changes
     from waystation.store.files import StoreFiles
-    from waystation.store.index import Held, Index
+    from waystation.store.held import Held
+    from waystation.store.index import Index
     from waystation.store.layout import Layout
     from waystation.store.room import Room
     from waystation.store.threads import Threads
