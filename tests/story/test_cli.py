@@ -266,6 +266,14 @@ def test_fetch_neither_follows_nor_replaces_a_link_and_names_the_file_behind_it(
     assert (real.read_text() if real.exists() else None) == ("precious" if there else None)
 
 
+@pytest.mark.parametrize("place", ["x" * 300, f"{'x' * 300}/file", "/proc/file"])
+def test_fetch_says_in_one_line_what_the_system_refuses_of_its_place(shell: Shell, place: str) -> None:
+    shell.run(*PUBLISH)
+    line = shell.run("fetch", TARGET, "-o", place).failure(1)
+    assert place[:300] in line
+    assert "another place with -o" in line
+
+
 def test_fetch_takes_folders_behind_links_as_they_are(shell: Shell) -> None:
     shell.run(*PUBLISH)
     (shell.folder / "real").mkdir()

@@ -46,7 +46,8 @@ def _catalog(told: Record, now: float) -> list[Row]:
         size = human_size(told["unread_bytes"])
         text = f"nothing vouches for its {size}: whoever asks first makes the daemon read all of them (pin-first)"
         return [("catalog", text), ("", "the digest that it finds holds from then on; explaining reads nothing")]
-    pieces = f"{vouched['pieces']} pieces" if vouched["pieces"] is not None else "no pieces: released only as a whole"
+    count = vouched["pieces"]
+    pieces = "no pieces: released only as a whole" if count is None else counted(count, "piece")
     return [
         ("catalog", f"sha256 {vouched['sha256']}"),
         ("", f"{human_size(vouched['size_bytes'])}, {pieces}; vouched for by {vouched['vouched_by']}"),

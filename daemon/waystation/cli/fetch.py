@@ -4,7 +4,6 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from hashlib import file_digest
 from io import BufferedReader
 from pathlib import Path
@@ -22,7 +21,7 @@ from waystation.config import Settings, human_size
 from waystation.disk import Disk
 from waystation.errors import StoreUnusable
 from waystation.model import Artifact, Span, TargetPath, parse_target
-from waystation.store.single_file import SingleFile
+from waystation.store.single_file import DESTINATION_ADVICE, SingleFile
 from waystation.transfer.flights import Flights
 
 _LOOK_EVERY_S = 0.1
@@ -74,19 +73,28 @@ def _destination(file: Path) -> Path:
     replacing the link itself is not what a copy does.
     """
     folder = Path(os.path.realpath(file.parent))
-    if not folder.is_dir():
+    if not stat.S_ISDIR(_mode_of(folder) or 0):
         raise typer.BadParameter(f"there is no folder {folder}", param_hint="-o")
     if file.name in ("", ".."):
         raise typer.BadParameter(f"{file} is no name of a file", param_hint="-o")
     file = folder / file.name
-    with suppress(FileNotFoundError):
-        mode = file.lstat().st_mode
-        if stat.S_ISLNK(mode):
-            place = os.path.realpath(file)
-            raise typer.BadParameter(f"{file} is a symbolic link; name the file itself: {place}", param_hint="-o")
-        if not stat.S_ISREG(mode):
-            raise typer.BadParameter(f"{file} is there and is not a regular file", param_hint="-o")
+    mode = _mode_of(file)
+    if mode is not None and stat.S_ISLNK(mode):
+        place = os.path.realpath(file)
+        raise typer.BadParameter(f"{file} is a symbolic link; name the file itself: {place}", param_hint="-o")
+    if mode is not None and not stat.S_ISREG(mode):
+        raise typer.BadParameter(f"{file} is there and is not a regular file", param_hint="-o")
     return file
+
+
+def _mode_of(place: Path) -> int | None:
+    """Say what is there, None where nothing is."""
+    try:
+        return place.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreUnusable(f"can't look at {place}: {error.strerror}", advice=DESTINATION_ADVICE) from error
 
 
 async def _fetch(settings: Settings, target: TargetPath, file: Path, *, as_json: bool) -> tuple[Artifact, bool]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from waystation.errors import NoRoom, NotStored, StoreUnusable
 from waystation.store.finish import to_the_end
-from waystation.store.layout import unusable
 from waystation.store.spool_file import SpoolFile
 
 if TYPE_CHECKING:
@@ -25,6 +24,9 @@ EXECUTABLE_MODE = 0o755
 """Less what the umask takes away: an artifact is made to be run."""
 _NAME_BYTES = 200
 """How much of the file's own name the temporary one repeats; a name has 255 bytes at most."""
+
+
+DESTINATION_ADVICE = "Name another place with -o, one that this user may write to."
 
 
 class SingleFile:
@@ -61,7 +63,7 @@ class SingleFile:
                     f"no room for {self._path}: it needs {artifact.size_bytes} bytes",
                     advice="Free disk space, or name another place with -o.",
                 ) from error
-            raise unusable(f"write {self._path}", error) from error
+            raise _refused(self._path, error) from error
 
     def _create(self, size_bytes: int) -> FileSpool:
         try:
@@ -118,7 +120,7 @@ class FileSpool:
         try:
             await to_the_end(asyncio.to_thread(self._promote))
         except OSError as error:
-            raise unusable(f"write {self._path}", error) from error
+            raise _refused(self._path, error) from error
 
     def _promote(self) -> None:
         self._file.sync()
@@ -136,3 +138,7 @@ class FileSpool:
                 self._disk.unlink(self._temporary)
             except FileNotFoundError:
                 return
+
+
+def _refused(path: Path, error: OSError) -> StoreUnusable:
+    return StoreUnusable(f"can't write {path}: {error.strerror or error}", advice=DESTINATION_ADVICE)
