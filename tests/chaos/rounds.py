@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ async def run(*, seed: int, seconds: float, rounds: int | None, say: Callable[[s
 async def _round(ground: Ground, tally: Tally) -> None:
     station, ledger = ground.station, Ledger(ground)
     tally.rounds += 1
+    logged = log_bytes(station)
     if tally.rounds > 1 and ground.chance.random() < BEHIND_A_POWER_CUT:
         _lose_power(ground, tally)
     if ground.chance.random() < KILLED_WHILE_STARTING:
@@ -59,10 +61,21 @@ async def _round(ground: Ground, tally: Tally) -> None:
         with suppress(asyncio.CancelledError):
             load.cancel()
             await load
+    tally.broken += [f"round {tally.rounds}: {line}" for line in errors_since(station, logged)]
     owed = ledger.owed()
     seen = check_blobs(station.store, ground.pieces, ground.rotten, tally)
     tally.commits += len(owed)
     tally.lost += [f"round {tally.rounds}: {digest} was stored and is gone" for digest in owed - seen.blobs.keys()]
+
+
+def log_bytes(station: Station) -> int:
+    return station.process.log.stat().st_size if station.process.log.exists() else 0
+
+
+def errors_since(station: Station, offset: int) -> list[str]:
+    """What the daemon logged as a fault of its own, and what no logger wrote: tracebacks."""
+    lines = station.process.log.read_bytes()[offset:].decode(errors="replace").splitlines()
+    return [line for line in lines if not line.startswith("{") or json.loads(line)["level"] in {"error", "critical"}]
 
 
 def _lose_power(ground: Ground, tally: Tally) -> None:

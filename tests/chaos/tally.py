@@ -33,12 +33,14 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    """Errors in a daemon's log."""
     fallen: list[str] = field(default_factory=list)
     """Daemons that ended before they were killed."""
 
     @property
     def faults(self) -> tuple[str, ...]:
-        return (*self.wrong, *self.lost, *self.leftovers, *self.fallen)
+        return (*self.wrong, *self.lost, *self.leftovers, *self.broken, *self.fallen)
 
     def table(self, *, seconds: float, seed: int) -> str:
         """Write it for a person."""
@@ -56,6 +58,7 @@ class Tally:
             ("wrong bytes", f"{len(self.wrong)}"),
             ("lost commits", f"{len(self.lost)}"),
             ("leftovers", f"{len(self.leftovers)}"),
+            ("errors in a log", f"{len(self.broken)}"),
             ("daemons that ended by themselves", f"{len(self.fallen)}"),
         ]
         width = max(len(name) for name, _ in rows)

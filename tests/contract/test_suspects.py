@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -228,3 +228,26 @@ async def test_a_client_that_leaves_while_a_suspect_is_checked_costs_it_nothing(
             assert await asyncio.to_thread(slow.reads.reached.wait, 10)
         slow.reads.release()
         assert await it.fetch(artifact) == it.bytes_of(artifact)
+
+
+@pytest.mark.parametrize("pieces", [True, False])
+async def test_a_suspect_that_is_found_right_while_its_flight_begins_is_served_as_it_is(
+    tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, pieces: bool
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(3 * MIB, pieces=pieces)
+        await stored(it, artifact)
+    (tmp_path / "store/running").write_text("another boot\n")
+    async with world(tmp_path, metrics) as it:
+        reserve = it.store.reserve
+
+        async def reserve_late(*arguments: Any) -> Any:
+            assert await it.store.verify(artifact.digest), "as the scrub or an operator may, just before"
+            return await reserve(*arguments)
+
+        monkeypatch.setattr(it.store, "reserve", reserve_late)
+        assert it.store.open(artifact.digest) is None
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert it.origin.read_bytes == 0
+        await eventually(lambda: not it.transfers.flights(), "the flight is over")
+        await it.store.evict(artifact.digest)  # nobody holds it any more

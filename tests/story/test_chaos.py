@@ -19,7 +19,7 @@ from chaos.load import Ledger
 from chaos.tally import Tally
 
 ROOT = Path(__file__).parents[2]
-FAULTS = ("wrong bytes", "lost commits", "leftovers", "daemons that ended by themselves")
+FAULTS = ("wrong bytes", "lost commits", "leftovers", "errors in a log", "daemons that ended by themselves")
 LOAD = ("fetched whole", "fetched in part", "evicted by an operator", "verified", "published")
 
 

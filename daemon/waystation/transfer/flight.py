@@ -216,7 +216,12 @@ class Flight:
                 if self.artifact.pieces and not pieces:
                     await self._ask_ahead(group, source)
                     self.pieces = pieces = await self._fetch_pieces()
-                self._spool = spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
+                try:
+                    self._spool = spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
+                except ValueError:
+                    if not self._take_what_is_here():
+                        raise
+                    return
                 whole = None
                 if spool.suspect and not pieces:
                     whole = await hash_suspect(self.artifact, spool, self._workers, self._metrics)
@@ -224,6 +229,12 @@ class Flight:
         finally:
             source.close()
         await self._seal(whole, spool)
+
+    def _take_what_is_here(self) -> bool:
+        """A suspect may have been found right, by the scrub or an operator, since this flight began."""
+        self._lease = self._shelf.open(self.artifact.digest)
+        self.verified = self._lease is not None and self._lease.size_bytes == self.artifact.size_bytes
+        return self.verified
 
     async def _open_source(self) -> Source:
         source = await self._origin.source(self.artifact.key, if_match=self.artifact.etag)
