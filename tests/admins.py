@@ -40,7 +40,7 @@ async def running_admin(
             (
                 *station_verbs(lambda: status_of(parts, world.mirror, ready=True), explainer),
                 *catalog_verbs(parts.catalog),
-                *StoreVerbs(parts.store, parts.catalog, parts.admission).verbs(),
+                *StoreVerbs(parts.store, parts.catalog, parts.admission, pins_changed=parts.prefetch.look).verbs(),
             ),
             metrics=world.metrics,
         )

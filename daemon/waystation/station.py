@@ -123,7 +123,7 @@ class _Station:
             (
                 *station_verbs(self.status, explainer),
                 *catalog_verbs(parts.catalog),
-                *StoreVerbs(parts.store, parts.catalog, parts.admission).verbs(),
+                *StoreVerbs(parts.store, parts.catalog, parts.admission, pins_changed=parts.prefetch.look).verbs(),
                 *prefetch_verbs(parts.admission, parts.prefetch.fetcher, parts.transfers),
             ),
             metrics=parts.metrics,

@@ -24,7 +24,7 @@ from waystation.errors import Unreachable
 from waystation.model import Digest, TargetPath
 from waystation.origin.directory import DirectoryOrigin
 from waystation.pieces import PiecesLine, TreeHasher, dump_pieces
-from waystation.prefetch import poller
+from waystation.prefetch import poller, queue
 from waystation.prefetch.prefetcher import OWNER, Prefetcher
 from waystation.store.disk_store import DiskStore
 from waystation.telemetry.metrics import Metrics
@@ -129,7 +129,7 @@ class World:
             await self.store.close()
 
     def stored(self) -> set[str]:
-        return {blob.digest for blob in self.store.blobs()}
+        return set(self.store.digests())
 
     def pinned(self) -> frozenset[Digest]:
         return self.store.pins().get(OWNER, frozenset())
@@ -200,6 +200,44 @@ async def test_a_newer_version_takes_the_pin_of_the_older_once_it_is_here(tmp_pa
         it.faults.release()
         await eventually(lambda: it.pinned() == {new}, "the old one is let go")
         assert it.stored() == {old, new}, "which does not evict it yet"
+
+
+async def test_where_the_store_has_room_for_one_version_alone_the_older_makes_it_for_the_newer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "FIRST_WAIT_S", 600.0)  # nobody waits for it: room is what it waits for
+    async with world(tmp_path, ("app/*", 1), max_size=5 * MIB).running() as it:
+        old = it.publish(name("1.0"))
+        await eventually(lambda: it.pinned() == {old} and it.stored() == {old}, "the first is here")
+        new = it.publish(name("2.0"))
+        await eventually(lambda: it.stored() == {new}, "the second took its place")
+        await eventually(lambda: it.pinned() == {new}, "and its pin")
+        too_large = it.publish(name("3.0"), 6 * MIB)
+        await eventually(lambda: [each.reason for each in it.prefetch.status().missing] == ["no_room"], "no room")
+        settled = it.prefetch.status().last_poll or 0.0
+        await eventually(lambda: (it.prefetch.status().last_poll or 0.0) > settled + REFRESH_S, "two more polls")
+        assert it.pinned() == {new, too_large}, "which does not take the room of the one that is here"
+        assert it.stored() == {new}
+
+
+@pytest.mark.parametrize("way", ["unpin", "evict"])
+async def test_what_found_no_room_is_tried_again_as_soon_as_somebody_makes_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(queue, "FIRST_WAIT_S", 600.0)
+    async with world(tmp_path, ("app/*", 1), max_size=5 * MIB).running() as it:
+        other = it.publish(name("1.0", app="other"))
+        await it.store.pin("operator", frozenset({other}))
+        asked = it.prefetch.fetcher.ask(await it.catalog.resolve(name("1.0", app="other")))
+        await eventually(lambda: asked.outcome, "an operator's own is here")
+        digest = it.publish(name("1.0"))
+        await eventually(lambda: [each.reason for each in it.prefetch.status().missing] == ["no_room"], "no room")
+        await it.store.pin("operator", frozenset())
+        if way == "unpin":
+            it.prefetch.look()
+        else:
+            await it.store.evict(other)
+        await eventually(lambda: it.stored() == {digest}, "it has room now")
 
 
 async def test_a_withdrawn_version_loses_its_pin_and_the_next_newest_comes(tmp_path: Path) -> None:

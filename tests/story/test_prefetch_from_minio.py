@@ -196,6 +196,15 @@ def test_an_origin_that_is_stopped_is_left_in_peace_and_all_comes_by_itself_when
             wait_until(lambda: station.metric("waystation_prefetch_lag_seconds") == 0, "no lag")
 
 
+def test_what_a_person_pins_is_fetched_at_once_and_kept(bucket: Bucket, tmp_path: Path) -> None:
+    digest = publish(bucket, name("1.0", app="other"))
+    settings = config(bucket, tmp_path, catalog={"refresh": "1h"})
+    with running_station(tmp_path / "station", settings) as station:
+        done = verb(station, "store", "pin", name("1.0", app="other"))
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: stored(station) == {digest}, "nobody needs to ask for it", timeout_s=5)
+
+
 def test_a_target_that_is_asked_for_by_hand_is_fetched_and_told_of(bucket: Bucket, tmp_path: Path) -> None:
     digest = publish(bucket, name("1.0", app="other"))
     with running_station(tmp_path / "station", config(bucket, tmp_path)) as station:

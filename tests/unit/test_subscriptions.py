@@ -21,11 +21,13 @@ def subscriptions(*pairs: tuple[str, int], arch: str = "x86_64") -> Subscription
     return Subscriptions([PrefetchSettings(match=match, newest=newest) for match, newest in pairs], arch=arch)
 
 
-def chosen(of: Subscriptions, names: Iterable[str], *, here: Iterable[str] | None = None) -> list[str]:
+def chosen(
+    of: Subscriptions, names: Iterable[str], *, here: Iterable[str] | None = None, crowded_out: Iterable[str] = ()
+) -> list[str]:
     """Choose, where nothing else is said on a machine that has all of them already."""
     published = [TargetPath(name) for name in names]
-    is_here = published if here is None else list(here)
-    wants = of.choose(published, lambda target: target in is_here)
+    is_here, lacks_room = published if here is None else list(here), list(crowded_out)
+    wants = of.rank(published).choose(is_here.__contains__, lacks_room.__contains__)
     assert all(want == Want(want.target, Priority.PREFETCH, hold=True) for want in wants)
     return sorted(want.target for want in wants)
 
@@ -74,6 +76,21 @@ def test_until_the_newest_have_come_the_newest_that_are_here_are_held(here: list
 
     got = chosen(subscriptions(("app/*", 2)), names(["0", "1", "2", "3"]), here=names(here))
     assert got == sorted(names(expected))
+
+
+def test_what_lacks_nothing_but_room_gets_that_of_the_older_one_and_no_more() -> None:
+    names = [f"app/app-{version}-x86_64" for version in ("1", "2", "3", "4")]
+    here, newest = names[:2], names[3:]
+    assert chosen(subscriptions(("app/*", 1)), names, here=here, crowded_out=newest) == newest
+    two = subscriptions(("app/*", 2))
+    assert chosen(two, names, here=here, crowded_out=newest) == names[1:], "the other one has yet to come"
+
+
+def test_what_is_ranked_again_is_read_anew_only_where_it_is_new() -> None:
+    of = subscriptions(("app/*", 1))
+    assert chosen(of, APP) == ["app/app-0.10.0-x86_64"]
+    assert chosen(of, [*APP, "app/app-0.11.0-x86_64"]) == ["app/app-0.11.0-x86_64"]
+    assert chosen(of, APP) == ["app/app-0.10.0-x86_64"]
 
 
 def test_one_listing_serves_all_that_begin_alike() -> None:

@@ -12,6 +12,8 @@ from waystation.errors import BadTarget, NotStored, UnknownTarget
 from waystation.model import Digest, parse_digest, parse_target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from waystation.admission import Admission
     from waystation.catalog.interface import Catalog
     from waystation.status import BlobStatus
@@ -28,10 +30,13 @@ _DIGITS = re.compile(r"[0-9a-fA-F]{12,63}")
 class StoreVerbs:
     """The verbs of `waystation store`."""
 
-    def __init__(self, store: Store, catalog: Catalog, admission: Admission) -> None:
+    def __init__(
+        self, store: Store, catalog: Catalog, admission: Admission, *, pins_changed: Callable[[], None]
+    ) -> None:
         self._store = store
         self._catalog = catalog
         self._admission = admission
+        self._pins_changed = pins_changed
         self._pinning = asyncio.Lock()
 
     def verbs(self) -> tuple[Verb, ...]:
@@ -86,6 +91,7 @@ class StoreVerbs:
             after = before | {digest} if pinned else before - {digest}
             if after != before:
                 await self._store.pin(OPERATOR, after)
+                self._pins_changed()
         return {
             **self._named(digest),
             "changed": after != before,

@@ -51,7 +51,6 @@ class Fetcher:
         *,
         at_once: int,
         resolved: Callable[[], Awaitable[None]],
-        came: Callable[[Artifact], None],
         metrics: Metrics,
         monotonic: Callable[[], float],
     ) -> None:
@@ -61,7 +60,6 @@ class Fetcher:
         self._transfers = transfers
         self._at_once = at_once
         self._resolved = resolved
-        self._came = came
         self._outcomes = metrics.prefetch
         self._monotonic = monotonic
         self._wake = asyncio.Event()
@@ -105,7 +103,6 @@ class Fetcher:
             self._outcomes.labels(error.reason).inc()
             log.warning("prefetch_failed", target=target, reason=error.reason, detail=str(error), advice=error.advice)
         else:
-            self._came(artifact)
             self._queue.done(target)
             self._outcomes.labels(outcome).inc()
             log.info("prefetched", target=target, digest=artifact.digest, outcome=outcome)

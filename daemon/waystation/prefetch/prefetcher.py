@@ -6,6 +6,7 @@ import asyncio
 import platform
 import random
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,7 +17,7 @@ from waystation.prefetch.fetcher import Fetcher
 from waystation.prefetch.poller import Poller
 from waystation.prefetch.queue import Queue
 from waystation.prefetch.reconcile import Reconciler
-from waystation.prefetch.subscriptions import Subscriptions
+from waystation.prefetch.subscriptions import Ranking, Subscriptions
 from waystation.prefetch.watcher import Watcher
 from waystation.status import MissingTarget, PrefetchStatus
 
@@ -57,6 +58,9 @@ class Prefetcher:
         machine = arch or platform.machine()
         self._subscriptions = Subscriptions(settings.prefetch, arch=ARCH_ALIASES.get(machine, machine))
         self._subscribed = len(settings.prefetch)
+        self._ranked = frozenset[TargetPath]()
+        """What `_ranking` is of."""
+        self._ranking = Ranking(())
         self._store = store
         self._metrics = metrics
         self._wall = wall
@@ -71,7 +75,6 @@ class Prefetcher:
             transfers,
             at_once=settings.transfer.prefetch_flights,
             resolved=self._settle,
-            came=self._reconciler.came,
             metrics=metrics,
             monotonic=monotonic,
         )
@@ -96,7 +99,6 @@ class Prefetcher:
     async def run(self) -> None:
         """Prefetch, for ever."""
         changes = self._store.changes()  # from before the first look on, so that nothing falls between
-        self._reconciler.look()
         self._look.set()
         self._declare_metrics()
         try:
@@ -113,6 +115,7 @@ class Prefetcher:
 
     def look(self) -> None:
         """Something may have changed that nobody tells of by itself, such as what somebody has pinned."""
+        self._queue.forgive_for_room()
         self._look.set()
 
     def status(self) -> PrefetchStatus:
@@ -143,11 +146,11 @@ class Prefetcher:
         while True:
             try:
                 async for change in changes:
-                    self._reconciler.note(change)
+                    if change.kind == "evicted":
+                        self._queue.forgive_for_room()
                     self._look.set()
             except ChangesMissed:
-                self._reconciler.look()
-                self._look.set()
+                self.look()
             else:
                 return
 
@@ -159,11 +162,9 @@ class Prefetcher:
     async def _keep(self) -> None:
         """Bring wants, pins and queue in step whenever anything has changed."""
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._look.wait()
-            except TimeoutError:
-                self._reconciler.look()
             self._look.clear()
             await self._settle()
 
@@ -178,7 +179,10 @@ class Prefetcher:
             if published is None:
                 await self._reconciler.settle()
             else:
-                wants = self._subscriptions.choose(published, self._reconciler.is_here)
+                if published != self._ranked:
+                    self._ranking = await asyncio.to_thread(self._subscriptions.rank, published)
+                    self._ranked = published
+                wants = self._ranking.choose(self._reconciler.is_here, self._reconciler.lacks_room)
                 await self._reconciler.want(OWNER, wants)
         except StoreError as error:
             log.warning("pins_not_written", reason=error.reason, detail=str(error), advice=error.advice)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from waystation.errors import OriginError, Unreachable
+from waystation.errors import NoRoom, OriginError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -76,6 +76,15 @@ class Queue:
         for target in targets:
             if target in self._items:
                 self._items[target].not_before = 0.0
+
+    def forgive_for_room(self) -> None:
+        """There may be room now: try at once what failed for want of it."""
+        self.forgive([target for target in self._items if self.lacks_room(target)])
+
+    def lacks_room(self, target: TargetPath) -> bool:
+        """Whether it failed for want of room the last time that it was tried."""
+        item = self._items.get(target) or self._running.get(target)
+        return item is not None and isinstance(item.error, NoRoom)
 
     def next(self, now: float) -> TargetPath | None:
         """Take out what is to be fetched now; None: nothing."""

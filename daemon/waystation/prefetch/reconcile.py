@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waystation.errors import StoreError
-from waystation.model import Digest, Priority
+from waystation.model import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from waystation.catalog.interface import Catalog
-    from waystation.model import Artifact, TargetPath
+    from waystation.model import Artifact, Digest, TargetPath
     from waystation.prefetch.queue import Queue
-    from waystation.store.interface import Store, StoreChange
+    from waystation.store.interface import Store
     from waystation.wants import Want
 
 log = structlog.get_logger()
@@ -64,7 +64,6 @@ class Reconciler:
         self._queue = queue
         self._wall = wall
         self._wants: dict[str, frozenset[Want]] = {}
-        self._here: set[Digest] = set()
         self._missing_since: dict[TargetPath, float] = {}
         """For the lag: since when a target is published, or was lost, without being here."""
         self._unknown_since: dict[TargetPath, float] = {}
@@ -80,21 +79,6 @@ class Reconciler:
         """
         self._wants[owner] = wants
         await self.settle()
-
-    def look(self) -> None:
-        """See the store's whole state."""
-        self._here = {Digest(blob.digest) for blob in self._store.blobs() if not blob.suspect}
-
-    def note(self, change: StoreChange) -> None:
-        """Take in one change of the store."""
-        if change.kind == "stored":
-            self._here.add(change.digest)
-        else:
-            self._here.discard(change.digest)
-
-    def came(self, artifact: Artifact) -> None:
-        """It was found here, or is here now: the store's own word may come later."""
-        self._here.add(artifact.digest)
 
     # --- what follows --------------------------------------------------------------------------
 
@@ -115,6 +99,8 @@ class Reconciler:
                 except StoreError as error:
                     failure = error
                     continue
+                if pinned - pins:
+                    self._queue.forgive_for_room()
                 log.info("pins_changed", owner=owner, pins=len(pins), new=len(pins - pinned), gone=len(pinned - pins))
         self._fill_queue(frozenset().union(*before.values()))
         if failure:
@@ -123,7 +109,7 @@ class Reconciler:
     def _fill_queue(self, pinned_before: frozenset[Digest]) -> None:
         missing: dict[TargetPath, Priority] = {}
         for target, artifact in self.wanted().items():
-            if artifact is not None and artifact.digest in self._here:
+            if self._has(artifact):
                 continue
             missing[target] = Priority.PREFETCH
             if artifact is None:
@@ -157,9 +143,21 @@ class Reconciler:
         return wanted
 
     def is_here(self, target: TargetPath) -> bool:
-        """Whether a target's blob is in the store, as far as is known without asking."""
+        """Whether a target's blob is in the store, and trusted, as far as is known without asking."""
+        return self._has(self._known.standing(target))
+
+    def lacks_room(self, target: TargetPath) -> bool:
+        """Whether room is all that a target lacks to be here: it found none, and there can be enough for it."""
         artifact = self._known.standing(target)
-        return artifact is not None and artifact.digest in self._here
+        return (
+            artifact is not None
+            and self._queue.lacks_room(target)
+            and artifact.size_bytes <= self._store.status().limit_bytes
+        )
+
+    def _has(self, artifact: Artifact | None) -> bool:
+        blob = self._store.blob(artifact.digest) if artifact else None
+        return blob is not None and not blob.suspect
 
     def held(self, owner: str) -> frozenset[TargetPath]:
         """The names of what an owner has pinned."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from fnmatch import translate
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from waystation.catalog.listing import literal_prefix
@@ -13,11 +14,35 @@ from waystation.prefetch.versions import parse_bundle
 from waystation.wants import Want
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from waystation.config import PrefetchSettings
     from waystation.model import TargetPath
     from waystation.prefetch.versions import Bundle
+
+
+class Ranking:
+    """What of the published a machine could run, for each subscription and app the newest first."""
+
+    def __init__(self, ranked: Iterable[tuple[Sequence[TargetPath], int]]) -> None:
+        self._ranked = tuple(ranked)
+
+    def choose(
+        self, is_here: Callable[[TargetPath], bool], lacks_room: Callable[[TargetPath], bool]
+    ) -> frozenset[Want]:
+        """Choose the newest versions of each app; and until those are here, hold the newest ones that are.
+
+        So a new version takes the place of an old one only once it has come, and losing the origin in between
+        leaves this machine with what it had. Where nothing but room is in its way, the old one makes that room.
+        """
+        chosen: set[TargetPath] = set()
+        for newest_first, count in self._ranked:
+            taken = newest_first[:count]
+            chosen.update(taken)
+            missing = sum(1 for target in taken if not is_here(target) and not lacks_room(target))
+            if missing:
+                chosen.update(islice(filter(is_here, newest_first[count:]), missing))
+        return frozenset(Want(target, Priority.PREFETCH, hold=True) for target in chosen)
 
 
 class Subscriptions:
@@ -26,6 +51,8 @@ class Subscriptions:
     def __init__(self, subscriptions: Iterable[PrefetchSettings], *, arch: str) -> None:
         self._subscriptions = [(re.compile(translate(each.match)).match, each.newest) for each in subscriptions]
         self._arch = arch
+        self._bundles: dict[TargetPath, Bundle | None] = {}
+        """What the names say that were ranked the last time: reading a version costs more than all the rest."""
         self.prefixes = _outermost({literal_prefix(each.match) for each in subscriptions})
         """The fewest listings that show every target that can match."""
 
@@ -33,33 +60,22 @@ class Subscriptions:
         """Whether any of them is about this target."""
         return any(matches(target) for matches, _ in self._subscriptions)
 
-    def choose(self, published: Iterable[TargetPath], is_here: Callable[[TargetPath], bool]) -> frozenset[Want]:
-        """Choose the newest versions of each app; and until those are here, hold the newest ones that are.
-
-        So a new version takes the place of an old one only once it has come, and losing the origin in between
-        leaves this machine with what it had.
-        """
+    def rank(self, published: Iterable[TargetPath]) -> Ranking:
+        """Sort what is published; of tens of thousands of names it takes a second the first time, so in a thread."""
+        known = self._bundles
+        self._bundles = {target: known[target] if target in known else parse_bundle(target) for target in published}
         apps: dict[str, dict[Bundle, TargetPath]] = defaultdict(dict)
-        for target in published:
-            bundle = parse_bundle(target)
+        for target, bundle in self._bundles.items():
             if bundle is not None and bundle.arch == self._arch:
                 # One version under two spellings is one version; any may stand for both, but always the same one.
-                known = apps[bundle.app].setdefault(bundle, target)
-                apps[bundle.app][bundle] = max(known, target)
-        chosen: set[TargetPath] = set()
-        for matches, newest in self._subscriptions:
-            for bundles in apps.values():
-                matching = [target for _, target in sorted(bundles.items(), key=_version) if matches(target)]
-                chosen.update(_newest(matching[::-1], newest, is_here))
-        return frozenset(Want(target, Priority.PREFETCH, hold=True) for target in chosen)
-
-
-def _newest(targets: list[TargetPath], count: int, is_here: Callable[[TargetPath], bool]) -> list[TargetPath]:
-    """Take the first `count`, and behind them as many that are here as are missing of those."""
-    taken = targets[:count]
-    missing = count - sum(1 for target in taken if is_here(target))
-    standing_in = [target for target in targets[count:] if is_here(target)]
-    return taken + standing_in[:missing]
+                apps[bundle.app][bundle] = max(apps[bundle.app].get(bundle, target), target)
+        ranked = []
+        for bundles in apps.values():
+            newest_first = [target for _, target in sorted(bundles.items(), key=_version, reverse=True)]
+            for matches, newest in self._subscriptions:
+                if matching := [target for target in newest_first if matches(target)]:
+                    ranked.append((matching, newest))
+        return Ranking(ranked)
 
 
 def _version(item: tuple[Bundle, TargetPath]) -> tuple[object, ...]:
