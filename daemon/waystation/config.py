@@ -137,7 +137,7 @@ class OriginSettings(_Section):
 
     @property
     def credentials_path(self) -> Path | None:
-        """Where `credentials_file` is: ``%d/…`` is in the folder that systemd passes; where it passes none, as it stands."""
+        """Where `credentials_file` is: ``%d/…`` is in the folder that systemd passes; else it stays as it is."""
         file, passed = self.credentials_file, os.environ.get("CREDENTIALS_DIRECTORY")
         if file and passed and file.parts[0] == PASSED:
             return Path(passed, *file.parts[1:])
