@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from peers import go_getter
-from peers.processes import PeerFailed, Process, wait_until
+from peers.processes import PeerFailed, Process, free_port, wait_until
 from peers.relay import Relay
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ def test_go_getter_fails_on_a_wrong_checksum(bucket: Bucket, tmp_path: Path) -> 
     fetched = go_getter.fetch(url, tmp_path / "app")
     assert not fetched.ok
     assert "Checksums did not match" in fetched.output
+
+
+def test_go_getter_is_not_believed_when_it_says_success_of_a_port_where_nobody_listens(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/app"
+    assert not any(go_getter.fetch(url, tmp_path / "app").ok for _ in range(20))
 
 
 def test_a_stopped_minio_comes_back_on_the_same_port_with_the_same_objects(minio_alone: MinioServer) -> None:
