@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -31,13 +32,16 @@ class Seen:
 
 
 def look(store: Path) -> Seen:
+    """A daemon may be at work on it: what goes meanwhile is not there, and what does not fit is looked at again."""
     names = {str(path.relative_to(store)): path for path in store.rglob("*") if path.is_file()}
     blobs: dict[str, Path] = {}
     strange: list[str] = []
     counted_bytes = 0
     for name, path in names.items():
         counts = name.startswith(("blobs/", "spool/", "quarantine/"))
-        counted_bytes += path.stat().st_size if counts else 0
+        if counts:
+            with suppress(FileNotFoundError):
+                counted_bytes += path.stat().st_size
         owner = name.removesuffix(".pieces")
         if (blob := _BLOB.fullmatch(owner)) and owner in names:
             if owner == name:

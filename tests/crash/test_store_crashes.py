@@ -147,6 +147,18 @@ async def verify(scene: StoreScene) -> AsyncIterator[None]:
         scene.must.discard(digest_of(TWO))
 
 
+async def mend_pieces(scene: StoreScene) -> AsyncIterator[None]:
+    await scene.start()
+    await scene.put(ONE)
+    body = artifact_of(ONE)[1]
+    assert body
+    scene.disk.rot(scene.running._layout.blob_pieces(digest_of(ONE)), len(body) - 1)
+    yield
+    if not await scene.running.verify(digest_of(ONE)):
+        assert scene.disk.struck_reading
+        scene.must.discard(digest_of(ONE))
+
+
 async def evict(scene: StoreScene) -> AsyncIterator[None]:
     await scene.start()
     await scene.put(ONE)
@@ -271,6 +283,7 @@ OPERATIONS = (
     distrust_without_pieces,
     clear_the_quarantine,
     verify,
+    mend_pieces,
     evict,
     check_behind_a_power_cut,
     scrub_behind_a_power_cut,
