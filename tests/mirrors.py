@@ -167,6 +167,7 @@ async def running_mirror(
     mirror: MirrorSettings | None = None,
     missing_checksum: str = "refuse",
     max_size: int = 1024**3,
+    pass_through_memory: int = 64 * 1024**2,
     origin_path: str | None = "bundles/live",
     transfers: Callable[[Parts], Transfers] | None = None,
     ready: bool = True,
@@ -178,7 +179,9 @@ async def running_mirror(
         origin=OriginSettings(url=root.as_uri()),
         catalog=CatalogSettings.model_validate({"missing_checksum": missing_checksum, "refresh": 0}),
         mirror=mirror or MirrorSettings(listen=("http://127.0.0.1:0",)),
-        store=StoreSettings(path=folder / "store", max_size=max_size, min_free=0),
+        store=StoreSettings(
+            path=folder / "store", max_size=max_size, min_free=0, pass_through_memory=pass_through_memory
+        ),
     )
     metrics = Metrics()
     async with open_parts(settings, metrics) as parts:

@@ -78,6 +78,20 @@ class RoomStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryStatus:
+    """Whether something could be passed through memory just now, by a client of all of it."""
+
+    need_bytes: int
+    used_bytes: int
+    """What others that are passed through may take."""
+    limit_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        return self.used_bytes + self.need_bytes <= self.limit_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class FlightStatus:
     """One running transfer."""
 

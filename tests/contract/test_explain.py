@@ -15,7 +15,7 @@ from waystation.cli.explanation import explanation_rows
 from waystation.config import MirrorSettings
 from waystation.errors import WaystationError
 from waystation.mirror.replies import FAULT, MEANINGS
-from waystation.model import Digest, TargetPath
+from waystation.model import Digest, Span, TargetPath
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,6 +28,7 @@ NAME = "app/app-1-x86_64"
 PATH = f"/artifacts/{NAME}"
 DATA = bytes(range(256)) * 300
 NOW = 1_800_000_000.0
+MIB = 1024 * 1024
 
 Told = dict[str, Any]
 
@@ -317,6 +318,37 @@ async def test_what_is_refused_before_its_name_is_read_stands_in_the_status(tmp_
         refusals = (await admin.status())["refusals"]
     assert {refusal["reason"] for refusal in refusals} == {kind.reason for kind in NAMELESS}
     assert all(refusal["advice"] for refusal in refusals)
+
+
+# --- what is half here ---------------------------------------------------------------------------
+
+
+async def test_what_an_earlier_transfer_left_is_told(tmp_path: Path) -> None:
+    async with running_admin(tmp_path, tmp_path / "a.sock") as (admin, world):
+        world.put(NAME, DATA * 90, pieces=True)
+        artifact = await world.parts.admission.admit(NAME)
+        pieces = (world.root / f"{NAME}.pieces").read_bytes()
+        (await world.parts.store.reserve(artifact, pieces)).close(keep=True)
+        told = await admin.explain(NAME)
+    assert (told["here"]["blob"], told["here"]["partial"]) == (None, True)
+    assert "a part is kept from an earlier transfer" in "\n".join(text for _, text in explanation_rows(told, now=NOW))
+
+
+async def test_what_finds_no_room_is_passed_through_as_long_as_others_leave_memory_for_it(tmp_path: Path) -> None:
+    limits = {"max_size": MIB, "pass_through_memory": 3 * MIB}
+    async with running_admin(tmp_path, tmp_path / "a.sock", **limits) as (admin, world):
+        data = DATA * 28
+        world.put(NAME, data, pieces=True)
+        told = await admin.explain(NAME)
+        assert (told["answer"]["code"], told["answer"]["cache"]) == (200, "passed")
+        text = "\n".join(text for _, text in explanation_rows(told, now=NOW))
+        assert "passing it through needs 2.1 MiB of memory: 0 B of 3.0 MiB are taken" in text
+        artifact = await world.parts.admission.admit(NAME)
+        async with world.parts.transfers.open(artifact) as other:
+            await anext(other.runs(Span(0, len(data))))
+            told, code = await admin.explain(NAME), (await world.ask(PATH)).code
+    assert (told["answer"]["code"], told["answer"]["reason"], code) == (507, "no_room", 507)
+    assert f"of the {3 * MIB} that are set aside {len(data)} are in use" in told["answer"]["message"]
 
 
 # --- what goes well ------------------------------------------------------------------------------

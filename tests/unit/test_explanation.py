@@ -9,13 +9,14 @@ import pytest
 
 from waystation.explain.explanation import Answer, Here, Trouble, Vouched, decide
 from waystation.mirror.replies import status_code
-from waystation.status import BlobStatus, FlightStatus, OriginStatus, Refusal, RoomStatus
+from waystation.status import BlobStatus, FlightStatus, MemoryStatus, OriginStatus, Refusal, RoomStatus
 
 CATALOG = Vouched("1" * 64, 100, 4, ".pieces", known_since=1.0, fresh_for_s=None, not_refreshed=None)
 BLOB = BlobStatus("1" * 64, 100, 0, used=1.0, verified=1.0, pinned_by=(), leases=0, suspect=False)
 FLIGHT = FlightStatus("app/a", "1" * 64, "fetching", 100, 50, 1, 1.0)
 FULL, EMPTY = RoomStatus(100, 0, 7), RoomStatus(100, 0, 0)
-HERE = Here(blob=None, flight=None, pinned_by=(), room=EMPTY, refusals=())
+FREE, TAKEN = MemoryStatus(8, 0, 10), MemoryStatus(8, 3, 10)
+HERE = Here(blob=None, partial=False, flight=None, pinned_by=(), room=EMPTY, memory=FREE, refusals=())
 UP = OriginStatus("s3://artifacts", up=True, circuit="closed", retry_after_s=None, last_error=None)
 DOWN = replace(UP, up=False, circuit="open", last_error="connection refused")
 REJECTED = Refusal(1.0, "app/a", 502, "digest_mismatch", "other bytes", "Restore the object.")
@@ -67,7 +68,8 @@ def test_what_is_here_is_served_without_asking_for_more(
             "origin_denied",
             True,
         ),
-        ({"here": replace(HERE, room=FULL), "catalog": replace(CATALOG, pieces=None)}, 507, "no_room", True),
+        ({"here": replace(HERE, room=FULL, memory=None)}, 507, "no_room", True),
+        ({"here": replace(HERE, room=FULL, memory=TAKEN)}, 507, "no_room", True),
         ({"here": replace(HERE, refusals=(REJECTED,))}, 502, "digest_mismatch", False),
         ({"here": replace(HERE, refusals=(CLIENTS_OWN, REJECTED))}, 200, "ok", True),
         ({"here": None}, 200, "ok", True),

@@ -71,6 +71,8 @@ def _stored(here: Record, now: float) -> list[Row]:
     pinned = f"pinned by {', '.join(here['pinned_by'])}" if here["pinned_by"] else "not pinned"
     if blob is None:
         rows = [f"no, {pinned}"]
+        if here["partial"]:
+            rows.append("a part is kept from an earlier transfer: what of it is right is not asked for again")
     elif blob["suspect"]:
         rows = [f"yes, but suspect: it is checked again before it is served; {pinned}"]
     else:
@@ -88,10 +90,18 @@ def _room(told: Record) -> list[Row]:
     if room is None or here["blob"] or here["flight"]:
         return []
     if room["short_bytes"]:
-        return [("room", f"none: {human_size(room['short_bytes'])} are missing, whatever is evicted")]
+        return [("room", f"none: {human_size(room['short_bytes'])} are missing, whatever is evicted"), *_memory(here)]
     if room["evicts"]:
         return [("room", f"yes, once {counted(room['evicts'], 'other file')} of the store are evicted")]
     return [("room", "yes")]
+
+
+def _memory(here: Record) -> list[Row]:
+    memory = here["memory"]
+    if memory is None:
+        return [("", "and without pieces it can't be passed through memory")]
+    taken = f"{human_size(memory['used_bytes'])} of {human_size(memory['limit_bytes'])} are taken"
+    return [("", f"passing it through needs {human_size(memory['need_bytes'])} of memory: {taken}")]
 
 
 def _refused(refusal: Record, now: float) -> str:

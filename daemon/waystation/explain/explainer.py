@@ -107,9 +107,11 @@ class Explainer:
         spellings = {printable(name.name) for name in names}
         return Here(
             blob=store.blob(Digest(digest)) if digest else None,
+            partial=digest is not None and store.has_partial(Digest(digest)),
             flight=next((one for one in flights if one.digest == digest and one.state != "passing"), None),
             pinned_by=tuple(sorted(owner for owner, digests in store.pins().items() if digest in digests)),
             room=store.room_for(size_bytes) if size_bytes is not None else None,
+            memory=self._daemon.transfers.memory_for(seen.now.artifact) if seen and seen.now else None,
             refusals=tuple(one for one in self._daemon.refusals() if one.target in spellings)[:SHOWN_REFUSALS],
         )
 

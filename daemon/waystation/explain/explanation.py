@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from waystation.errors import WaystationError
-    from waystation.status import BlobStatus, FlightStatus, OriginStatus, Refusal, RoomStatus
+    from waystation.status import BlobStatus, FlightStatus, MemoryStatus, OriginStatus, Refusal, RoomStatus
 
 _OK = 200
 _COMES_AGAIN = frozenset(
@@ -70,10 +70,14 @@ class Here:
     """What the daemon has of it."""
 
     blob: BlobStatus | None
+    partial: bool
+    """Whether something of an earlier transfer is kept: what of it is right is not asked for again."""
     flight: FlightStatus | None
     pinned_by: tuple[str, ...]
     room: RoomStatus | None
     """Whether it would fit; None where nobody knows how large it is."""
+    memory: MemoryStatus | None
+    """Whether it could be passed through, where it does not fit; None: it never can."""
     refusals: tuple[Refusal, ...]
     """The last requests for it that were not answered with its bytes, the latest first."""
 
@@ -170,7 +174,10 @@ def _in_the_way(
     if catalog and catalog.not_refreshed:
         return catalog.not_refreshed
     room = here.room if here else None
-    if room and room.short_bytes and not (catalog and catalog.pieces):
+    if room and room.short_bytes and not (here and here.memory and here.memory.fits):
         need = f"no room: it needs {room.need_bytes} bytes, {room.short_bytes} more than eviction can give"
+        if here and (memory := here.memory):
+            need += f"; passing it through takes {memory.need_bytes} bytes of memory, and of the {memory.limit_bytes}"
+            need += f" that are set aside {memory.used_bytes} are in use"
         return told(NoRoom(need), meaning)
     return None

@@ -290,6 +290,10 @@ class DiskStore:
             suspect=held.trust != "trusted",
         )
 
+    def has_partial(self, digest: Digest) -> bool:
+        """Whether something of an earlier transfer of it is kept, and nobody is at it."""
+        return self._index.has_partial(digest)
+
     def room_for(self, size_bytes: int) -> RoomStatus:
         """Say whether so much would fit, as the disk was last measured; nothing is evicted."""
         eviction = self._index.make_room(size_bytes, self._room.free_bytes)

@@ -170,6 +170,10 @@ class Store(Shelf, Protocol):
         """One blob, where it is here; a snapshot, and no use of it."""
         ...
 
+    def has_partial(self, digest: Digest) -> bool:
+        """Whether something of an earlier transfer of it is kept, and nobody is at it."""
+        ...
+
     def room_for(self, size_bytes: int) -> RoomStatus:
         """Say whether so much would fit now, and what would go for it; nothing is evicted, and nothing waits."""
         ...

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from waystation.disk import Disk
 from waystation.errors import NoRoom
+from waystation.status import MemoryStatus
 from waystation.store.spool_file import SpoolFile
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class PassThrough:
         """How many windows there can be at once, of the size that they have for pieces of the usual length."""
         return self._limit_bytes // (2 * STEP_BYTES)
 
+    def memory_for(self, size_bytes: int, piece_bytes: int) -> MemoryStatus:
+        """Say whether all of something could be passed through now."""
+        window_bytes = min(_steps(piece_bytes) * piece_bytes, size_bytes)
+        return MemoryStatus(window_bytes, self.used_bytes, self._limit_bytes)
+
     def reserve(self, artifact: Artifact, wanted: range) -> MemorySpool:
         """Open a window that `wanted`, these pieces of the artifact, can be passed through.
 
@@ -45,7 +51,7 @@ class PassThrough:
         if artifact.pieces is None:
             raise ValueError(f"{artifact.target} has no pieces")
         piece_bytes = artifact.pieces.piece_length
-        window = min(len(wanted), 2 * max(1, STEP_BYTES // piece_bytes))
+        window = min(len(wanted), _steps(piece_bytes))
         window_bytes = min(window * piece_bytes, artifact.size_bytes)
         if self.used_bytes + window_bytes > self._limit_bytes:
             raise NoRoom(
@@ -59,6 +65,11 @@ class PassThrough:
             self.used_bytes -= window_bytes
 
         return MemorySpool(artifact.size_bytes, piece_bytes, window, closed)
+
+
+def _steps(piece_bytes: int) -> int:
+    """The pieces of a window that nothing makes shorter."""
+    return 2 * max(1, STEP_BYTES // piece_bytes)
 
 
 class MemorySpool:

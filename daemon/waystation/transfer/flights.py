@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from waystation.config import TransferSettings
     from waystation.model import Artifact, Digest
     from waystation.origin.interface import Origin
-    from waystation.status import FlightStatus
+    from waystation.status import FlightStatus, MemoryStatus
     from waystation.store.interface import Blob, Shelf
     from waystation.store.memory_spool import PassThrough
     from waystation.telemetry.metrics import Metrics
@@ -93,6 +93,12 @@ class Flights:
         """A snapshot of what is running; never waits."""
         flights = tuple(flight.status() for flight in self._flights.values())
         return flights + tuple(passage.status() for passage in self._passages)
+
+    def memory_for(self, artifact: Artifact) -> MemoryStatus | None:
+        """Say whether it could be passed through now; None: never, it has no pieces."""
+        if self._pass_through is None or artifact.pieces is None:
+            return None
+        return self._pass_through.memory_for(artifact.size_bytes, artifact.pieces.piece_length)
 
     async def close(self) -> None:
         """Abandon what is running, keeping the spools, and wait for its end; what is sealing finishes."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from waystation.model import Artifact, CacheResult, Span
-    from waystation.status import FlightStatus
+    from waystation.status import FlightStatus, MemoryStatus
 
 
 class Body(Protocol):
@@ -64,6 +64,10 @@ class Transfers(Protocol):
 
     def flights(self) -> tuple[FlightStatus, ...]:
         """A snapshot of what is running; never waits."""
+        ...
+
+    def memory_for(self, artifact: Artifact) -> MemoryStatus | None:
+        """Say whether it could be passed through now where the store has no room; None: never, it has no pieces."""
         ...
 
     async def close(self) -> None:
