@@ -63,6 +63,10 @@ class StoreScene:
         """What the owner's set may be now: the last one reported, and the one being written."""
         self.rotten: set[Digest] = set()
         """Flipped a bit of, and not yet reported as distrusted."""
+        self.pieced: set[Digest] = set()
+        """Last reserved with pieces: if they are blobs, their pieces are beside them."""
+        self.at_rest = False
+        """Whether it was stopped in order, and not started since."""
         self.was_down = False
         """Whether the operation itself begins behind a power cut, with every blob suspect."""
         self.now = time.time()
@@ -80,6 +84,7 @@ class StoreScene:
 
     async def start(self) -> DiskStore:
         settings = StoreSettings(path=self.path, max_size=self.quota, min_free=0)
+        self.at_rest = False
         self.store = DiskStore(settings, disk=self.disk, metrics=Metrics(), wall=lambda: self.now)
         try:
             await self.store.recover()
@@ -92,8 +97,10 @@ class StoreScene:
         store, self.store = self.store, None
         if store is not None:
             await store.close()
+            self.at_rest = True
 
     async def reserve(self, data: bytes, *, pieces: bool = True) -> DiskSpool:
+        (self.pieced.add if pieces else self.pieced.discard)(digest_of(data))
         return await self.running.reserve(*artifact_of(data, pieces=pieces))
 
     async def commit(self, spool: DiskSpool, data: bytes) -> None:
@@ -196,7 +203,10 @@ class StoreScene:
         await store.recover()
         try:
             for blob in store.blobs():
+                if (same_boot or blob.digest in self.must) and not self.disk.struck_reading:
+                    assert blob.pieces_bytes or blob.digest not in self.pieced, "a blob has lost its pieces"
                 if blob.suspect:
+                    assert not self.at_rest or self.disk.struck, "what was stopped in order is in doubt"
                     assert self.was_down or not same_boot
                     assert content(store, Digest(blob.digest)) is None, "a suspect is served"
                     assert await store.verify(Digest(blob.digest)) or blob.digest in self.rotten

@@ -436,6 +436,37 @@ async def test_a_blob_that_can_t_be_moved_is_not_served_and_moved_when_it_can_be
         assert (tmp_path / "spool" / digest_of(ONE)).exists()
 
 
+@pytest.mark.parametrize("pieces", [True, False], ids=["pieces", "no pieces"])
+async def test_no_restart_believes_a_bad_blob_that_can_t_be_moved(tmp_path: Path, *, pieces: bool) -> None:
+    class StickyDisk(Disk):
+        sticky = True
+
+        def rename(self, old: Path, new: Path) -> None:
+            if self.sticky and new.parent.name in {"spool", "quarantine"}:
+                raise OSError(1, "Operation not permitted")
+            super().rename(old, new)
+
+    disk = StickyDisk()
+    async with running_store(tmp_path, disk=disk, kill=True) as store:
+        await put(store, ONE, pieces=pieces)
+        await put(store, TWO)
+        flip(blob_path(tmp_path, ONE), 17_000)
+        with pytest.raises(StoreUnusable, match="out of service"):
+            await store.verify(digest_of(ONE))
+        await store.tidy()
+    async with running_store(tmp_path, disk=disk, kill=True) as store:
+        assert content(store, digest_of(ONE)) is None
+        with pytest.raises(StoreUnusable, match="out of service"):
+            await store.verify(digest_of(ONE))
+        assert await store.verify(digest_of(TWO))
+    disk.sticky = False
+    async with running_store(tmp_path, disk=disk) as store:
+        assert content(store, digest_of(TWO)) == TWO, "it was verified since"
+        assert not await store.verify(digest_of(ONE))
+        await store.tidy()
+    assert not (tmp_path / "suspect-before").exists()
+
+
 async def test_a_blob_is_out_of_service_at_once_whatever_waits_for_room(tmp_path: Path) -> None:
     async with running_store(tmp_path) as store:
         await put(store, ONE)

@@ -19,7 +19,7 @@ from waystation.pieces import (
     parse_pieces_line,
 )
 from waystation.store.layout import make_root, take_lock
-from waystation.store.marker import mark_running, mark_stopped, trust_all
+from waystation.store.marker import mark_running, mark_stopped, suspect_all, trust_all
 from waystation.store.migration import bring_up_to_date
 from waystation.store.quarantine import printable
 from waystation.store.scan import scan_store
@@ -62,7 +62,7 @@ class StoreFiles:
         self._aside: dict[Path, Aside] = {}
         """Moved to the quarantine, by where it was, while that is not lasting yet."""
         self.suspect_before_ns = 0
-        """Blobs last verified before were suspect at the start; 0: none was, or none is left."""
+        """Blobs last verified before are suspect at a start; 0: none was, or none is left."""
 
     # --- the whole store -----------------------------------------------------------------------
 
@@ -151,6 +151,11 @@ class StoreFiles:
                 self._disk.touch(self._layout.blob(digest), accessed_ns=used_ns, modified_ns=verified_ns)
             except FileNotFoundError:
                 continue  # evicted meanwhile
+
+    def suspect_all(self, before_ns: int) -> None:
+        """From the next start on, let blobs last verified before this time be checked again."""
+        suspect_all(self._disk, self._layout, before_ns=before_ns)
+        self.suspect_before_ns = before_ns
 
     def trust_all(self) -> None:
         """No suspect is left: nothing is to be remembered of them."""

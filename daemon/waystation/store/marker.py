@@ -36,7 +36,7 @@ def mark_running(disk: Disk, layout: Layout, *, later_ns: int) -> int:
     if marked is not None and (not boot_id or marked != boot_id):
         suspect_before_ns = later_ns
         # Before the marker: a crash between the two must not make this boot look like the one that was marked.
-        replace_file(disk, layout.suspect_before, f"{suspect_before_ns}\n".encode())
+        suspect_all(disk, layout, before_ns=suspect_before_ns)
     if marked is None or marked != boot_id:
         replace_file(disk, layout.running, f"{boot_id}\n".encode())
     return suspect_before_ns
@@ -49,6 +49,15 @@ def mark_stopped(disk: Disk, layout: Layout) -> None:
         OSError: the disk refuses.
     """
     _remove(disk, layout.running)
+
+
+def suspect_all(disk: Disk, layout: Layout, *, before_ns: int) -> None:
+    """Write down that from the next start on, blobs last verified before this time must be checked again.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    replace_file(disk, layout.suspect_before, f"{before_ns}\n".encode())
 
 
 def trust_all(disk: Disk, layout: Layout) -> None:

@@ -72,7 +72,7 @@ class Trust:
             (
                 held.digest,
                 held.used_ns,
-                held.verified_ns if held.trust == "suspect" else self.lasting_ns(held.verified_ns),
+                self.lasting_ns(held.verified_ns) if held.trust == "trusted" else held.verified_ns,
             )
             for held in blobs
         ]
@@ -193,6 +193,7 @@ class Trust:
             except FileNotFoundError:
                 pass  # somebody removed it: nothing is left to be repaired
             except OSError as error:
+                await self._suspect_all(held)
                 raise unusable(f"take the blob {digest} out of service", error) from error
             else:
                 self._index.distrusted(held)
@@ -200,7 +201,20 @@ class Trust:
         leaving = self._index.remove_blob(digest, strange=why)
         await self._room.sweep()
         if leaving in self._index.leaving:
+            await self._suspect_all(held)
             raise StoreUnusable(f"can't take the blob {digest} out of service: its file can't be moved")
+
+    async def _suspect_all(self, held: Held) -> None:
+        """Write down, in a place of its own, that a restart must not believe a blob that is wrong and can't be moved.
+
+        Its neighbours are suspect then too, until one tidying after it was moved.
+        """
+        if held.verified_ns < self._files.suspect_before_ns:
+            return
+        try:
+            await self._threads.run(self._files.suspect_all, max(held.verified_ns, self.now_ns()) + 1)
+        except OSError as error:
+            log.warning("distrust_not_written", digest=held.digest, error=error.strerror)
 
     async def take_out_the_doubted(self) -> None:
         """Try again where the disk refused before; with the room's lock held."""
