@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from waystation.errors import BadTarget, CatalogError, OriginError, UnknownTarget
 from waystation.model import ARCH_ALIASES, TargetPath, parse_digest, parse_target
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from waystation.catalog.interface import Catalog
     from waystation.catalog.sighting import Sighting
+    from waystation.config import Settings
     from waystation.model import Artifact
 
 _DEADLINE_S = 2.0
@@ -22,6 +23,8 @@ _DEADLINE_S = 2.0
 
 class Admission:
     """Admits names and digests; knows spellings, and leaves to the catalog what they must be."""
+
+    reloads: ClassVar[frozenset[str]] = frozenset({"catalog.refresh"})
 
     def __init__(
         self,
@@ -38,6 +41,10 @@ class Admission:
         # Names whose alias answered for them: as fresh as everything else that is known, so that a
         # job's ${attr.cpu.arch} costs no request each time. There can be no more of them than targets.
         self._absent_until: dict[TargetPath, float] = {}
+
+    def reload(self, settings: Settings) -> None:
+        """Go by these from the next name on."""
+        self._refresh_s = settings.catalog.refresh
 
     async def admit(self, name: str, *, fresh: bool = False) -> Artifact:
         """Find what a name stands for: its own target, else the same one spelled with the kernel's arch.

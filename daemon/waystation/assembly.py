@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from waystation.admission import Admission
 from waystation.catalog.plain import PlainCatalog
 from waystation.disk import Disk
-from waystation.origin.opening import open_origin
+from waystation.origin.opening import OriginReload, open_origin
 from waystation.prefetch.prefetcher import Prefetcher
 from waystation.store.disk_store import DiskStore
 from waystation.store.memory_spool import PassThrough
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from waystation.config import Settings
     from waystation.origin.interface import Origin
     from waystation.origin.resilient import ResilientOrigin
+    from waystation.reload import Reloadable
 
 CATALOG_FILE = "catalog.json"
 
@@ -51,6 +52,11 @@ class Parts:
     transfers: Flights
     admission: Admission
     prefetch: Prefetcher
+
+    @property
+    def reloadable(self) -> tuple[Reloadable, ...]:
+        """Those that take up settings while they run."""
+        return OriginReload(self.origin), self.catalog, self.store, self.transfers, self.admission, self.prefetch
 
 
 def open_catalog(

@@ -1,4 +1,4 @@
-"""The daemon's life, from top to bottom: recover, listen, ready, serve, drain."""
+"""The daemon's life, from top to bottom: recover, listen, ready, serve, reload, drain."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from waystation.errors import NoCredentials, OriginError
 from waystation.explain.explainer import Explainer, Surroundings
 from waystation.mirror.replies import status_code
 from waystation.mirror.server import Mirror
+from waystation.origin.opening import check_access
+from waystation.reload import LogLevel, Reload
 from waystation.status import StationStatus
 from waystation.systemd.activation import take_sockets
 from waystation.systemd.notify import Notifier
@@ -33,6 +35,8 @@ from waystation.telemetry.metrics import Metrics
 from waystation.transfer.layer import fetch_pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from waystation.assembly import Parts
     from waystation.config import Settings
     from waystation.model import Artifact
@@ -44,14 +48,15 @@ TELL_PAUSE_S = 5.0
 """How often systemd is told in words how the daemon is, at the least."""
 
 
-async def serve(settings: Settings) -> None:
-    """Run the daemon until SIGTERM or SIGINT.
+async def serve(read: Callable[[], Settings]) -> None:
+    """Run the daemon until SIGTERM or SIGINT; SIGHUP has it read its settings again.
 
     Raises:
         WaystationError: it can't start as it is configured.
     """
+    settings = read()
     configure_logs(settings.log.level, settings.log.format)
-    stop = _stop_on_signals()
+    stop, again = _on_signals()
     systemd = Notifier.of(os.environ)
     lent = take_sockets(os.environ)
     began = time.monotonic()
@@ -59,7 +64,7 @@ async def serve(settings: Settings) -> None:
     metrics.build_info.info({"version": version("waystation"), "python": platform.python_version()})
     async with systemd.watched(), open_parts(settings, metrics) as parts:
         metrics.recovery_seconds.set(time.monotonic() - began)
-        station = _Station(parts, systemd)
+        station = _Station(parts, systemd, read)
         await station.mirror.start(lent)
         try:
             await station.admin.start()
@@ -70,7 +75,7 @@ async def serve(settings: Settings) -> None:
                 origin=settings.origin.url,
                 pid=os.getpid(),
             )
-            await _serve_until(stop, station)
+            await _serve_until(stop, again, station)
         finally:
             log.info("draining")
             await systemd.stopping("finishing the downloads that run")
@@ -79,10 +84,11 @@ async def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
-async def _serve_until(stop: asyncio.Event, station: _Station) -> None:
+async def _serve_until(stop: asyncio.Event, again: asyncio.Event, station: _Station) -> None:
     async with asyncio.TaskGroup() as group:
         parts = (station.probe, station.scrub, station.prefetch, station.tell_systemd)
         life = [group.create_task(part()) for part in parts]
+        life.append(group.create_task(station.reload_on(again)))
         await stop.wait()
         for task in life:
             task.cancel()
@@ -91,7 +97,7 @@ async def _serve_until(stop: asyncio.Event, station: _Station) -> None:
 class _Station:
     """The two faces over one set of parts, and the snapshot that both show."""
 
-    def __init__(self, parts: Parts, systemd: Notifier) -> None:
+    def __init__(self, parts: Parts, systemd: Notifier, read: Callable[[], Settings]) -> None:
         self._parts = parts
         self._systemd = systemd
         self._started = time.time()
@@ -110,6 +116,13 @@ class _Station:
             metrics=parts.metrics,
             status=self.status,
             pieces_of=self._pieces_of,
+        )
+        self._reload = Reload(
+            parts.settings,
+            read,
+            (*parts.reloadable, self.mirror, LogLevel(parts.settings.log.level)),
+            check=check_access,
+            metrics=parts.metrics,
         )
         explainer = Explainer(
             parts.admission,
@@ -161,6 +174,14 @@ class _Station:
         """Fetch and pin what should be here before it is asked for; see `waystation.prefetch`."""
         await self._parts.prefetch.run()
 
+    async def reload_on(self, again: asyncio.Event) -> None:
+        """Read the settings again whenever somebody asks for it; see `waystation.reload`."""
+        while True:
+            await again.wait()
+            again.clear()
+            async with self._systemd.reloading():
+                await self._reload.reload()
+
     async def tell_systemd(self) -> None:
         """Say that it is ready once it can serve, and at any time in words how it is."""
         announced = False
@@ -194,14 +215,18 @@ class _Station:
             flights=parts.transfers.flights(),
             prefetch=parts.prefetch.status(),
             refusals=tuple(self.mirror.refusals()),
+            reload=self._reload.status,
         )
 
     async def _pieces_of(self, artifact: Artifact) -> bytes:
         return (await fetch_pieces(self._parts.origin, artifact)).body
 
 
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
+def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Give what is set when the daemon is to stop, and when it is to read its settings again."""
+    loop, stop, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+        loop.add_signal_handler(number, stop.set)
+    # Of a daemon in a terminal SIGHUP says that the terminal is gone.
+    loop.add_signal_handler(signal.SIGHUP, (stop if os.isatty(0) else again).set)
+    return stop, again

@@ -146,6 +146,19 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadStatus:
+    """What came of reading the configuration again."""
+
+    at: float
+    taken_up: tuple[str, ...]
+    """Keys whose new values hold from then on."""
+    needs_restart: tuple[str, ...]
+    """Keys that the configuration changes, and that keep their old values until a restart."""
+    refused_because: str | None
+    """Why all stayed as it was."""
+
+
+@dataclass(frozen=True, slots=True)
 class StationStatus:
     """The whole daemon, as `waystation status` shows it."""
 
@@ -163,3 +176,5 @@ class StationStatus:
     prefetch: PrefetchStatus
     refusals: tuple[Refusal, ...]
     """The latest first."""
+    reload: ReloadStatus | None = None
+    """None: the configuration was read once, at the start."""

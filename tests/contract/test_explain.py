@@ -264,8 +264,8 @@ async def explained(tmp_path: Path, scenario: Callable[[Scene], Awaitable[Told]]
     """Play a scene; return the explanation, its words, and the code that a client gets then."""
     async with running_admin(tmp_path, tmp_path / "a.sock", max_size=1024**2) as (admin, world):
         resilient = world.parts.origin
-        origin = AskedOrigin(resilient._inner)
-        resilient._inner = origin
+        origin = AskedOrigin(resilient._way.inner)
+        resilient._way.inner = origin
         scene = Scene(admin, world, origin)
         told = await scenario(scene)
         code = await scene.get()
@@ -412,7 +412,7 @@ async def test_with_pin_first_it_says_what_would_be_read_and_reads_nothing(tmp_p
     async with running_admin(tmp_path, tmp_path / "a.sock", missing_checksum="pin-first") as (admin, world):
         world.put(NAME, DATA, checksum=False)
         resilient = world.parts.origin
-        origin = resilient._inner = AskedOrigin(resilient._inner)
+        origin = resilient._way.inner = AskedOrigin(resilient._way.inner)
         told = await admin.explain(NAME)
         assert origin.asked[f"source {NAME}"] == 0
     assert (told["unread_bytes"], told["answer"]["code"], told["answer"]["cache"]) == (len(DATA), 200, "miss")
@@ -425,7 +425,7 @@ async def test_what_is_stored_needs_no_origin(tmp_path: Path) -> None:
         await world.ask(PATH)
         await world.until_stored(digest)
         resilient = world.parts.origin
-        resilient._inner = origin = AskedOrigin(resilient._inner)
+        resilient._way.inner = origin = AskedOrigin(resilient._way.inner)
         origin.fault = errors.Unreachable("connection refused")
         told = await admin.explain(NAME)
         assert (await world.ask(PATH)).code == 200

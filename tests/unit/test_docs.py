@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 from pydantic import BaseModel
 
+from reloading import PARTS
 from waystation import config
 from waystation.config import PrefetchSettings, Settings, load_settings
 from waystation.errors import ChangesMissed, NotListable, NotWatchable, StoreFormat, StoreLocked, WaystationError
@@ -40,6 +41,19 @@ def section_of(name: str) -> BaseModel:
 
 def as_set() -> dict[str, list[str]]:
     return {name: list(type(section_of(name)).model_fields) for name in Settings.model_fields}
+
+
+def documented_reloads() -> set[str]:
+    """The keys of the table of what takes effect while the daemon runs."""
+    page = (ROOT / "docs/configuration.md").read_text().partition("## Reloading")[2]
+    found: set[str] = set()
+    for section, keys in re.findall(r"^\| `\[{1,2}(\w+)\]{1,2}` \| (.+) \|$", page, re.MULTILINE):
+        found |= {section} if keys == "all" else {f"{section}.{key}" for key in re.findall(r"`(\w+)`", keys)}
+    return found
+
+
+def test_what_a_reload_takes_up_is_documented_and_nothing_else_is() -> None:
+    assert documented_reloads() == frozenset[str]().union(*(part.reloads for part in PARTS))
 
 
 KEYS = [(section, key) for section, keys in as_set().items() for key in keys]

@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import replace
 from fnmatch import translate
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
 import structlog
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from waystation.catalog.listing import Listed
     from waystation.catalog.lookups import Lookup
     from waystation.catalog.remembered import Remembered
-    from waystation.config import CatalogSettings
+    from waystation.config import CatalogSettings, Settings
     from waystation.disk import Disk
     from waystation.model import Artifact, Digest, TargetPath
     from waystation.origin.interface import ObjectInfo, Origin
@@ -64,6 +64,8 @@ log = structlog.get_logger()
 
 class PlainCatalog:
     """Trusts the bucket on first sight, and itself from then on."""
+
+    reloads: ClassVar[frozenset[str]] = frozenset({"catalog.refresh", "catalog.missing_checksum"})
 
     def __init__(
         self,
@@ -91,6 +93,11 @@ class PlainCatalog:
         self._doubted: set[TargetPath] = set()
         """Names that were listed with another revision than is known, and not been asked for since."""
         self._last_refresh: float | None = None
+
+    def reload(self, settings: Settings) -> None:
+        """Go by these from the next question on; what is fresh stays so until its time is over."""
+        self._settings = settings.catalog
+        self._pins_first = settings.catalog.missing_checksum == "pin-first"
 
     async def load(self) -> None:
         """Recall what was once seen; before the first question."""

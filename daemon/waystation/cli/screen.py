@@ -69,6 +69,7 @@ def _summary(station: Record, now: float) -> list[Row]:
         ("catalog", f"{catalog['mode']}, {counted(catalog['targets'], 'target')} known, last answer {answered}"),
         *_store(station["store"]),
         *_prefetch(station["prefetch"], now),
+        *_reload(station["reload"], now),
     ]
     return [(label, printable(text)) for label, text in rows]
 
@@ -104,6 +105,19 @@ def _prefetch(prefetch: Record, now: float) -> list[Row]:
         rows.append(("", f"paused: {prefetch['paused_because']}"))
     if prefetch["poll_trouble"]:
         rows.append(("", f"trouble: {prefetch['poll_trouble']}"))
+    return rows
+
+
+def _reload(reload: Record | None, now: float) -> list[Row]:
+    if reload is None:
+        return []
+    age = human_age(reload["at"], now)
+    if why := reload["refused_because"]:
+        return [("reload", f"REFUSED {age}, all stayed as it was: {why}")]
+    taken_up = ", ".join(reload["taken_up"]) or "nothing new"
+    rows = [("reload", f"{age}: {taken_up}")]
+    if left := reload["needs_restart"]:
+        rows.append(("", f"needs a restart: {', '.join(left)}"))
     return rows
 
 

@@ -13,6 +13,9 @@ app = typer.Typer(**PLAIN)
 
 @app.command()
 def serve(*, config: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Run the daemon here until SIGTERM or Ctrl-C; it logs to standard error, with --json always as JSON."""
+    """Run the daemon here until SIGTERM or Ctrl-C; SIGHUP has it read its configuration again.
+
+    It logs to standard error, with --json always as JSON.
+    """
     log_format = ["log.format=json"] if as_json else []
-    asyncio.run(serve_station(read_settings(config, [*(overrides or ()), *log_format])))
+    asyncio.run(serve_station(lambda: read_settings(config, [*(overrides or ()), *log_format])))

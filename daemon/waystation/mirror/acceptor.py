@@ -25,7 +25,9 @@ class Acceptor:
     """Accepts on all sockets, with one limit on the connections of all."""
 
     def __init__(self, limit: int, *, connect: Callable[[], asyncio.Protocol], crowded: Callable[[], None]) -> None:
-        self._room = asyncio.Semaphore(limit)
+        self._limit = limit
+        self._taken = 0
+        self._released = asyncio.Event()
         self._connect = connect
         self._crowded = crowded
         self._lent = False
@@ -37,6 +39,11 @@ class Acceptor:
         """Begin to accept; the sockets are closed by `stop`. `lent`: somebody keeps them open, for the next daemon."""
         self._lent = lent
         self._tasks = [asyncio.create_task(self._accept(listener)) for listener in listeners]
+
+    def allow(self, limit: int) -> None:
+        """Let so many connect at once from now on; those who are too many then may stay."""
+        self._limit = limit
+        self._released.set()
 
     async def stop(self) -> None:
         """Close the sockets, and first take those who are in the queue already; a lent socket's wait for the next."""
@@ -51,7 +58,8 @@ class Acceptor:
 
     def release(self) -> None:
         """A connection has ended."""
-        self._room.release()
+        self._taken -= 1
+        self._released.set()
 
     async def _accept(self, listener: socket.socket) -> None:
         queue = select.poll()
@@ -68,12 +76,15 @@ class Acceptor:
 
     async def _welcome(self, listener: socket.socket) -> None:
         """Take the next in the queue once there is room; until then nobody has been taken who could be let down."""
-        if self._room.locked():
+        if self._taken >= self._limit:
             self._crowded()
-        await self._room.acquire()
+        while self._taken >= self._limit:
+            self._released.clear()
+            await self._released.wait()
+        self._taken += 1
         client = None if self._leaves_them() else await self._next(listener)
         if client is None:
-            self._room.release()
+            self.release()
             return
         client.setblocking(False)
         try:
@@ -81,7 +92,7 @@ class Acceptor:
         except OSError as error:  # it was gone before its connection began
             log.info("client_gone_at_once", detail=error.strerror)
             client.close()
-            self._room.release()
+            self.release()
 
     async def _next(self, listener: socket.socket) -> socket.socket | None:
         """Accept without waiting; cancelled never between having a client and returning it."""

@@ -105,10 +105,11 @@ class Journal:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._metrics = metrics
-        self._access_log = access_log
+        self.access_log = access_log
+        """Whether an answered request is a line of the log; refused ones always are."""
         self._monotonic = monotonic
         self._wall = wall
-        self._lines = json_lines() if access_log else None
+        self._lines = json_lines()
         self._numbering = _Numbering()
         self._meters: dict[tuple[str, int, str, str], _Meters] = {}
         self._refusals: deque[Refusal] = deque(maxlen=KEPT_REFUSALS)
@@ -129,7 +130,7 @@ class Journal:
             meters.served.inc(exchange.sent_bytes)
         if exchange.reason not in (OK, CLIENT_GONE):
             self._refuse(exchange, seconds)
-        elif self._access_log and info_is_told():
+        elif self.access_log and info_is_told():
             self._answered(exchange, seconds, meters)
 
     def _answered(self, exchange: Exchange, seconds: float, meters: _Meters) -> None:

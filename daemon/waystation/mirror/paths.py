@@ -142,7 +142,12 @@ class Hosts:
     """Which names the mirror answers to, beside every address and localhost: a web page must not reach it by DNS."""
 
     def __init__(self, names: tuple[str, ...], origin_host: str | None) -> None:
-        own = {"localhost", *names, *([origin_host] if origin_host else [])}
+        self._origin_host = origin_host
+        self.allow(names)
+
+    def allow(self, names: tuple[str, ...]) -> None:
+        """Let these be the configured names from now on."""
+        own = {"localhost", *names, *([self._origin_host] if self._origin_host else [])}
         self._names = frozenset(name.lower().rstrip(".") for name in own)
 
     def check(self, authority: str) -> None:

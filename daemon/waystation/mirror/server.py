@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from waystation.admission import Admission
-    from waystation.config import MirrorSettings
+    from waystation.config import MirrorSettings, Settings
     from waystation.model import Artifact
     from waystation.status import Refusal, StationStatus
     from waystation.store.interface import Store
@@ -38,6 +38,19 @@ FIRST_REQUEST_GRACE_S = 1.0
 
 class Mirror:
     """The HTTP face; started and drained once, on one loop."""
+
+    reloads: ClassVar[frozenset[str]] = frozenset(
+        {
+            "mirror.hosts",
+            "mirror.drain_timeout",
+            "mirror.max_connections",
+            "mirror.max_header_size",
+            "mirror.header_timeout",
+            "mirror.idle_timeout",
+            "mirror.send_timeout",
+            "mirror.access_log",
+        }
+    )
 
     def __init__(
         self,
@@ -58,6 +71,7 @@ class Mirror:
         self._memory = SmallBlobs()
         self._journal = Journal(metrics, access_log=settings.access_log)
         paths, hosts = Paths(origin_path), Hosts(settings.hosts, origin_host)
+        self._hosts = hosts
         self._directions = Directions(paths, hosts)
         self._conversations = Conversations(
             paths=paths,
@@ -76,6 +90,14 @@ class Mirror:
         self._empty = asyncio.Event()
         self._urls: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
+
+    def reload(self, settings: Settings) -> None:
+        """Hold to these from now on, names and log at once, limits with the next connection; none is closed for it."""
+        self._settings = settings.mirror
+        self._limits = Limits.of(settings.mirror)
+        self._hosts.allow(settings.mirror.hosts)
+        self._journal.access_log = settings.mirror.access_log
+        self._acceptor.allow(settings.mirror.max_connections)
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -154,9 +176,8 @@ class Mirror:
 
     async def _check_limits(self) -> None:
         loop = asyncio.get_running_loop()
-        pause_s = min(CHECK_PAUSE_S, *(limit_s / 4 for limit_s in self._limits.phase_s))
         while True:
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(min(CHECK_PAUSE_S, *(limit_s / 4 for limit_s in self._limits.phase_s)))
             now = loop.time()
             for connection in tuple(self._connections):
                 connection.check(now)

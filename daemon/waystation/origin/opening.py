@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from waystation.disk import Disk
 from waystation.origin.directory import DirectoryOrigin
@@ -13,7 +14,7 @@ from waystation.origin.s3 import S3Origin
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from waystation.config import Settings
+    from waystation.config import OriginSettings, Settings
     from waystation.origin.interface import Watchable
     from waystation.telemetry.metrics import Metrics
 
@@ -26,12 +27,53 @@ def open_origin(
     Raises:
         ConfigError: the settings can't be used.
     """
-    folder = settings.origin.folder
-    inner: Watchable = (
-        S3Origin(settings.origin, stall_timeout_s=settings.transfer.stall_timeout)
-        if folder is None
-        else DirectoryOrigin(folder, disk=Disk())
-    )
     return ResilientOrigin(
-        inner, url=settings.origin.url, settings=settings.origin, metrics=metrics, monotonic=monotonic
+        _inner(settings), url=settings.origin.url, settings=settings.origin, metrics=metrics, monotonic=monotonic
     )
+
+
+def _inner(settings: Settings) -> Watchable:
+    folder = settings.origin.folder
+    if folder is None:
+        return S3Origin(settings.origin, stall_timeout_s=settings.transfer.stall_timeout)
+    return DirectoryOrigin(folder, disk=Disk())
+
+
+async def check_access(settings: Settings) -> None:
+    """Make sure that the files can be used which an origin is asked with; it is not asked.
+
+    Raises:
+        NoCredentials: the credentials file can't be used.
+        Unreachable: the CA bundle can't be used.
+    """
+    if settings.origin.folder is None:
+        await asyncio.to_thread(_check_files, settings.origin)
+
+
+def _check_files(settings: OriginSettings) -> None:
+    from waystation.origin.s3_access import prepare  # noqa: PLC0415 - imports botocore, and only S3 needs it
+
+    prepare(settings)
+
+
+class OriginReload:
+    """Opens the same origin anew; keys that were replaced in their files count from then on."""
+
+    reloads: ClassVar[frozenset[str]] = frozenset(
+        {
+            "origin.credentials_file",
+            "origin.ca_bundle",
+            "origin.max_connections",
+            "origin.connect_timeout",
+            "origin.request_timeout",
+            "origin.attempts",
+            "transfer.stall_timeout",
+        }
+    )
+
+    def __init__(self, origin: ResilientOrigin) -> None:
+        self._origin = origin
+
+    def reload(self, settings: Settings) -> None:
+        """Ask through a new connection from now on; what runs is finished through the old one."""
+        self._origin.renew(_inner(settings), settings.origin)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -48,51 +49,54 @@ class ResilientOrigin:
         monotonic: Callable[[], float] = time.monotonic,
         randomly: Callable[[], float] = random.random,
     ) -> None:
-        self._inner = inner
-        self._attempts = settings.attempts
-        self._deadline_s = settings.request_timeout
-        self._patience_s = settings.connect_timeout
+        self._way = _Way(inner)
+        self._retired: set[_Way] = set()
+        self._take_up(settings)
         self._origin_bytes = metrics.origin_bytes
         self._monotonic = monotonic
         self._randomly = randomly
         self._health = _Health(url, metrics, monotonic, Breaker(randomly=randomly))
 
     async def head(self, key: str) -> ObjectInfo:
-        return await self._call("head", lambda: self._inner.head(key))
+        async with self._in_use() as inner:
+            return await self._call("head", lambda: inner.head(key))
 
     async def get(self, key: str, *, limit_bytes: int) -> tuple[ObjectInfo, bytes]:
-        info, body = await self._call("get", lambda: self._inner.get(key, limit_bytes=limit_bytes))
+        async with self._in_use() as inner:
+            info, body = await self._call("get", lambda: inner.get(key, limit_bytes=limit_bytes))
         self._origin_bytes.inc(len(body))
         return info, body
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """List keys; each step has the deadline, and only the first one is tried again."""
-        listing: AsyncIterator[ObjectInfo] = self._inner.list(prefix)
+        async with self._in_use() as inner:
+            listing: AsyncIterator[ObjectInfo] = inner.list(prefix)
 
-        async def first() -> ObjectInfo | None:
-            nonlocal listing
-            listing = self._inner.list(prefix)
-            return await anext(listing, None)
+            async def first() -> ObjectInfo | None:
+                nonlocal listing
+                listing = inner.list(prefix)
+                return await anext(listing, None)
 
-        try:
-            info = await self._call("list", first)
-            while info is not None:
-                yield info
-                info = await self._attempt("list", lambda: anext(listing, None), self._deadline_s, counted=False)
-        finally:
-            if isinstance(listing, AsyncGenerator):
-                await listing.aclose()
+            try:
+                info = await self._call("list", first)
+                while info is not None:
+                    yield info
+                    info = await self._attempt("list", lambda: anext(listing, None), self._deadline_s, counted=False)
+            finally:
+                if isinstance(listing, AsyncGenerator):
+                    await listing.aclose()
 
     async def source(self, key: str, *, if_match: str | None) -> Source:
         self._health.refuse_while_open()
-        return _WatchedSource(await self._inner.source(key, if_match=if_match), self._health)
+        async with self._in_use() as inner:
+            return _WatchedSource(await inner.source(key, if_match=if_match), self._health)
 
     @asynccontextmanager
     async def changes(self, prefix: str) -> AsyncIterator[AsyncIterator[str]]:
         """Be told of changes; one attempt, for whoever listens has to list anyway before it listens again."""
         self._health.refuse_while_open()
         try:
-            async with self._inner.changes(prefix) as keys:
+            async with self._in_use() as inner, inner.changes(prefix) as keys:
                 self._health.answered("watch", "ok")
                 yield keys
         except Unreachable as error:
@@ -106,8 +110,34 @@ class ResilientOrigin:
         """A snapshot; never waits."""
         return self._health.status()
 
+    def renew(self, inner: Watchable, settings: OriginSettings) -> None:
+        """Ask `inner`, the same origin opened anew, from now on; the one before is closed once nobody uses it."""
+        self._retired.add(self._way)
+        self._way = _Way(inner)
+        self._take_up(settings)
+
     async def close(self) -> None:
-        await self._inner.close()
+        """Close what is open; nobody may ask any more."""
+        for way in (self._way, *self._retired):
+            await way.inner.close()
+
+    def _take_up(self, settings: OriginSettings) -> None:
+        self._attempts = settings.attempts
+        self._deadline_s = settings.request_timeout
+        self._patience_s = settings.connect_timeout
+
+    @asynccontextmanager
+    async def _in_use(self) -> AsyncIterator[Watchable]:
+        """Ask the origin through the same opening for the time of the block, renewed or not."""
+        way = self._way
+        way.users += 1
+        try:
+            yield way.inner
+        finally:
+            way.users -= 1
+            for idle in [each for each in self._retired if not each.users]:
+                self._retired.discard(idle)
+                await idle.inner.close()
 
     # --- attempts ------------------------------------------------------------------------------
 
@@ -158,6 +188,15 @@ class ResilientOrigin:
         if counted:
             self._health.answered(op, "ok")
         return answer
+
+
+@dataclass(eq=False, slots=True)
+class _Way:
+    """One opening of the origin."""
+
+    inner: Watchable
+    users: int = 0
+    """Calls that are under way on it."""
 
 
 class _Health:

@@ -7,7 +7,7 @@ import platform
 import random
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
@@ -41,6 +41,8 @@ LOOK_S = 300.0
 class Prefetcher:
     """Keeps here what ``[[prefetch]]`` asks for, and what anyone has pinned."""
 
+    reloads: ClassVar[frozenset[str]] = frozenset({"prefetch", "catalog.refresh", "origin.notifications"})
+
     def __init__(
         self,
         settings: Settings,
@@ -56,14 +58,13 @@ class Prefetcher:
         arch: str | None = None,
     ) -> None:
         machine = arch or platform.machine()
-        self._subscriptions = Subscriptions(settings.prefetch, arch=ARCH_ALIASES.get(machine, machine))
-        self._subscribed = len(settings.prefetch)
-        self._ranked = frozenset[TargetPath]()
-        """What `_ranking` is of."""
-        self._ranking = Ranking(())
+        self._arch = ARCH_ALIASES.get(machine, machine)
+        self._origin = origin
+        self._catalog = catalog
         self._store = store
         self._metrics = metrics
         self._wall = wall
+        self._randomly = randomly
         self._look = asyncio.Event()
         self._settling = asyncio.Lock()
         self._queue = Queue(randomly=randomly)
@@ -78,21 +79,37 @@ class Prefetcher:
             metrics=metrics,
             monotonic=monotonic,
         )
+        self._renewed = asyncio.Event()
+        self._subscribe(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """Want what these subscribe to, and ask at once what is published; what is wanted no more is let go."""
+        if _of(settings) != _of(self._settings):
+            self._subscribe(settings)
+            self._renewed.set()
+
+    def _subscribe(self, settings: Settings) -> None:
+        self._settings = settings
+        self._subscribed = len(settings.prefetch)
+        self._subscriptions = Subscriptions(settings.prefetch, arch=self._arch)
+        self._ranked = frozenset[TargetPath]()
+        """What `_ranking` is of."""
+        self._ranking = Ranking(())
         self._poller = Poller(
-            catalog,
+            self._catalog,
             self._subscriptions,
             refresh_s=settings.catalog.refresh,
             held=lambda: self._reconciler.held(OWNER),
             news=self._take_news,
-            wall=wall,
-            randomly=randomly,
+            wall=self._wall,
+            randomly=self._randomly,
         )
         self._watcher = Watcher(
-            origin,
+            self._origin,
             self._subscriptions.prefixes,
             hear=self._poller.hear,
             listening=self._poller.poll_soon,
-            randomly=randomly,
+            randomly=self._randomly,
         )
         self._watched = settings.origin.notifications and self._subscribed > 0
 
@@ -106,10 +123,7 @@ class Prefetcher:
                 group.create_task(self._listen(changes), name="prefetch: the store's changes")
                 group.create_task(self._keep(), name="prefetch: wants and pins")
                 group.create_task(self.fetcher.run(), name="prefetch: flights")
-                if self._subscribed:
-                    group.create_task(self._poller.run(), name="prefetch: polls")
-                if self._watched:
-                    group.create_task(self._watcher.run(), name="prefetch: notifications")
+                group.create_task(self._follow(), name="prefetch: what is published")
         finally:
             await self.fetcher.close()
 
@@ -159,6 +173,21 @@ class Prefetcher:
             self._queue.forgive([target])
         self._look.set()
 
+    async def _follow(self) -> None:
+        """Find out what is published, each time that the subscriptions change from the beginning."""
+        while True:
+            self._renewed.clear()
+            async with asyncio.TaskGroup() as group:
+                following = []
+                if self._subscribed:
+                    following.append(group.create_task(self._poller.run(), name="prefetch: polls"))
+                if self._watched:
+                    following.append(group.create_task(self._watcher.run(), name="prefetch: notifications"))
+                self._look.set()
+                await self._renewed.wait()
+                for task in following:
+                    task.cancel()
+
     async def _keep(self) -> None:
         """Bring wants, pins and queue in step whenever anything has changed."""
         while True:
@@ -180,8 +209,11 @@ class Prefetcher:
                 await self._reconciler.settle()
             else:
                 if published != self._ranked:
-                    self._ranking = await asyncio.to_thread(self._subscriptions.rank, published)
-                    self._ranked = published
+                    subscriptions = self._subscriptions
+                    ranking = await asyncio.to_thread(subscriptions.rank, published)
+                    if subscriptions is not self._subscriptions:
+                        return  # there are others now, and their first poll looks again
+                    self._ranking, self._ranked = ranking, published
                 wants = self._ranking.choose(self._reconciler.is_here, self._reconciler.lacks_room)
                 await self._reconciler.want(OWNER, wants)
         except StoreError as error:
@@ -201,3 +233,8 @@ class Prefetcher:
         states.labels("fetching").set_function(lambda: len(queue.running))
         states.labels("missing").set_function(lambda: len(queue))
         states.labels("ready").set_function(lambda: sum(1 for target in wanted() if target not in queue))
+
+
+def _of(settings: Settings) -> tuple[object, ...]:
+    """What of the settings decides what is published and wanted."""
+    return settings.prefetch, settings.catalog.refresh, settings.origin.notifications

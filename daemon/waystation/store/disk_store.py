@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from waystation.config import StoreSettings
+    from waystation.config import Settings, StoreSettings
     from waystation.disk import Disk
     from waystation.model import Artifact, Digest
     from waystation.store.disk_spool import DiskSpool
@@ -51,6 +51,10 @@ log = structlog.get_logger()
 
 class DiskStore:
     """Blobs on disk; see `Store`. `recover` comes first, `close` last, when no flight or lease is left."""
+
+    reloads: ClassVar[frozenset[str]] = frozenset(
+        {"store.max_size", "store.min_free", "store.scrub_interval", "store.quarantine_keep"}
+    )
 
     def __init__(
         self, settings: StoreSettings, *, disk: Disk, metrics: Metrics, wall: Callable[[], float] = time.time
@@ -150,10 +154,18 @@ class DiskStore:
         await self._trust.record(self._index.take_unrecorded())
         await self._trust.forget_suspicion()
 
+    def reload(self, settings: Settings) -> None:
+        """Keep these limits from now on; what is over them is evicted soon."""
+        self._scrub_interval_s = settings.store.scrub_interval
+        self._index.max_size_bytes = settings.store.max_size
+        self._index.min_free_bytes = settings.store.min_free
+        self._metrics.store_limit_bytes.set(settings.store.max_size)
+        self._room.keep_limits(quarantine_keep_s=settings.store.quarantine_keep)
+
     async def scrub(self, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Read every blob again within `[store] scrub_interval`, until cancelled."""
         await Scrub(
-            self._index, self._trust, interval_s=self._scrub_interval_s, metrics=self._metrics, sleep=sleep
+            self._index, self._trust, interval_s=lambda: self._scrub_interval_s, metrics=self._metrics, sleep=sleep
         ).run()
 
     # --- blobs ---------------------------------------------------------------------------------

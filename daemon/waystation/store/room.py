@@ -60,9 +60,16 @@ class Room:
         self._quarantine_keep_s = quarantine_keep_s
         self._wall = wall
         self._untidy = asyncio.Event()
+        self._limits_changed = False
 
     def give_up(self) -> None:
         """Something is leaving: have it taken off the disk soon."""
+        self._untidy.set()
+
+    def keep_limits(self, *, quarantine_keep_s: float) -> None:
+        """The limits have changed, the index's too: tidy soon."""
+        self._quarantine_keep_s = quarantine_keep_s
+        self._limits_changed = True
         self._untidy.set()
 
     async def measure(self) -> None:
@@ -146,15 +153,16 @@ class Room:
             except TimeoutError:
                 looked = loop.time()
             else:
-                async with self.lock:
-                    await to_the_end(self.sweep())
-                continue
+                if not self._limits_changed:
+                    async with self.lock:
+                        await to_the_end(self.sweep())
+                    continue
             try:
                 async with self.lock:
-                    if looked - tidied < TIDY_INTERVAL_S:
+                    if looked - tidied < TIDY_INTERVAL_S and not self._limits_changed:
                         await to_the_end(self.look())
                     else:
-                        tidied = looked
+                        tidied, self._limits_changed = looked, False
                         await to_the_end(tidy())
             except StoreUnusable as error:
                 log.warning("store_not_tidied", error=str(error))

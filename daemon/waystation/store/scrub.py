@@ -39,7 +39,7 @@ class Scrub:
         index: Index,
         trust: Trust,
         *,
-        interval_s: float,
+        interval_s: Callable[[], float],
         metrics: Metrics,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -70,8 +70,8 @@ class Scrub:
 
     def _due_in_s(self, held: Held | None, now_ns: int) -> float:
         if held is None:  # what comes meanwhile is not due before
-            return self._interval_s * DUE_AFTER
-        return 0.0 if held.trust == "suspect" else due_in_s(held.verified_ns, now_ns, self._interval_s)
+            return self._interval_s() * DUE_AFTER
+        return 0.0 if held.trust == "suspect" else due_in_s(held.verified_ns, now_ns, self._interval_s())
 
     async def _scrub(self, held: Held, threads: Threads) -> None:
         """Read one blob and act on what was found, then wait until the next one has its turn.
@@ -95,7 +95,7 @@ class Scrub:
             await self._rest(held.total_bytes, waited_s)
 
     def _is_urgent(self, held: Held) -> bool:
-        return is_urgent(held.verified_ns, self._trust.now_ns(), self._interval_s)
+        return is_urgent(held.verified_ns, self._trust.now_ns(), self._interval_s())
 
     async def _wait_for(self, size_bytes: int, *, suspect: bool) -> float:
         """Wait as long as so many bytes take at the rate of the moment; return how long that was, in seconds."""
@@ -120,7 +120,7 @@ class Scrub:
 
     def _pace(self, size_bytes: int) -> Pace:
         """The rates for a store that holds at least so much: what is read may have left it."""
-        return Pace(max(self._index.blob_bytes, size_bytes), self._interval_s)
+        return Pace(max(self._index.blob_bytes, size_bytes), self._interval_s())
 
 
 def _read(check: BlobCheck, *, urgent: bool) -> int:

@@ -104,6 +104,12 @@ class Metrics:
             registry=registry,
         )
 
+        self.reloads = Counter(
+            "waystation_config_reloads",
+            "Times that the running daemon read its configuration again, by what came of it.",
+            ("outcome",),
+            registry=registry,
+        )
         self.prefetch = Counter(
             "waystation_prefetch",
             "Targets that prefetching tried to fetch, by what came of it.",

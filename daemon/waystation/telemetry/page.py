@@ -14,7 +14,7 @@ _LABELS = {
     "code": "the HTTP status; 499: the client left before its answer began",
     "op": "`head`, `get`, `list`, `range` (bulk bytes)",
     "outcome": "for requests `ok`, `gave_up` (nobody waited for it any more) or the error's reason; "
-    "for prefetch `fetched`, `here` (it was cached) or the error's reason",
+    "for prefetch `fetched`, `here` (it was cached) or the error's reason; for reloads `ok` or the error's reason",
     "verb": "a verb's path on the admin socket, such as `/store/pin`",
     "reason": "for requests `ok`, `client_gone` or the reason of the refusal (see [http.md](http.md#codes)); "
     "for retries why a range was asked for again; for evictions `quota`, `min_free`, `partial` or `operator`",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from waystation.errors import DigestMismatch, NoRoom, NotStored
 from waystation.model import CacheResult, Priority, Span
@@ -18,7 +18,7 @@ from waystation.transfer.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from waystation.config import TransferSettings
+    from waystation.config import Settings, TransferSettings
     from waystation.model import Artifact, Digest
     from waystation.origin.interface import Origin
     from waystation.status import FlightStatus, MemoryStatus
@@ -33,6 +33,8 @@ THREADS_BESIDE_RANGES = 2
 
 class Flights:
     """All transfers of one daemon, or of one ``waystation fetch``."""
+
+    reloads: ClassVar[frozenset[str]] = frozenset({"transfer.retries", "transfer.prefetch_bandwidth"})
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class Flights:
         at_once += pass_through.windows if pass_through else 0
         self._workers = Workers(at_once * (settings.connections + THREADS_BESIDE_RANGES))
         self._precedence = Precedence(clients=settings.max_flights, prefetches=settings.prefetch_flights)
-        self._pace = Pace(settings.prefetch_bandwidth) if settings.prefetch_bandwidth else None
+        self._pace = _pace(settings)
         self._pass_through = pass_through
         self._flights: dict[Digest, Flight] = {}
         self._passages: set[Passage] = set()
@@ -88,6 +90,12 @@ class Flights:
             yield ride
         finally:
             ride.leave()
+
+    def reload(self, settings: Settings) -> None:
+        """Go by these in every transfer that starts from now on."""
+        if settings.transfer.prefetch_bandwidth != self._settings.prefetch_bandwidth:
+            self._pace = _pace(settings.transfer)
+        self._settings = settings.transfer
 
     def flights(self) -> tuple[FlightStatus, ...]:
         """A snapshot of what is running; never waits."""
@@ -259,6 +267,10 @@ class Ride:
             self._passage.leave()
         if self._fd is not None:
             os.close(self._fd)
+
+
+def _pace(settings: TransferSettings) -> Pace | None:
+    return Pace(settings.prefetch_bandwidth) if settings.prefetch_bandwidth else None
 
 
 def _impossible(artifact: Artifact, true_bytes: int) -> DigestMismatch:
