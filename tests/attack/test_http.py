@@ -15,6 +15,7 @@ import structlog
 from mirrors import TIMEOUT_S, World, running_mirror
 from stores import random_bytes
 from waystation.config import MirrorSettings
+from waystation.model import MAX_TARGET_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, MutableMapping
@@ -335,4 +336,4 @@ async def test_a_name_that_is_no_target_is_cut_short_in_the_log(
 ) -> None:
     answer = await world.say(get("/artifacts/" + "x" * 2000))
     assert answer.code == 400
-    assert max(len(str(line.get("target", ""))) for line in lines) <= 256
+    assert max(len(str(line.get("target", ""))) for line in lines) == MAX_TARGET_BYTES
