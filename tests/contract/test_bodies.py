@@ -186,6 +186,17 @@ async def test_clients_that_were_cut_off_leave_their_descriptors_fit_for_the_nex
     assert complaints == []
 
 
+async def test_a_client_that_has_said_all_it_had_to_say_still_gets_the_whole_answer(tmp_path: Path) -> None:
+    data = random_bytes(24 * MIB)
+    async with playing(tmp_path, pieces(1, len(data)), data=data) as (world, _), await world.connect() as client:
+        client.ask(PATH, "Connection: close")
+        head = await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), TIMEOUT_S)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        client.writer.write_eof()
+        assert await asyncio.wait_for(client.reader.readexactly(len(data)), TIMEOUT_S) == data
+        await world.until_counted(code="200", reason="ok")
+
+
 async def test_a_slow_client_that_reads_on_is_served_to_the_end(tmp_path: Path) -> None:
     mirror = MirrorSettings(listen=("http://127.0.0.1:0",), send_timeout=0.3)
     data = random_bytes(24 * MIB)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import io
 import math
-import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from waystation.errors import RequestError, SlowRequest
 from waystation.mirror.inbox import Inbox
+from waystation.mirror.sendfile import send_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -32,8 +31,8 @@ _KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 )
-_DISK_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
-"""What sendfile says of the file and not of the socket."""
+_DISK_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EINVAL})
+"""What sendfile says of the file and not of the socket; EINVAL: nothing can be sent out of such a file."""
 _TCP_INFO_BYTES_ACKED = struct.Struct("=120xQ")  # struct tcp_info of linux/tcp.h
 
 
@@ -206,26 +205,23 @@ class Connection(asyncio.Protocol):
         Raises:
             ClientGone: nobody is there to read them.
             OSError: the file's disk can't read them.
+            DaemonError: too many files are open.
         """
         await self.drain()
+        if self._transport.is_closing():
+            raise ClientGone
         self._enter(Phase.SENDING)
+        self._transport.pause_reading()  # so that the end of what a client has to say doesn't end what it is told
         try:
-            with io.FileIO(fd, closefd=False) as file:
-                return await self._loop.sendfile(self._transport, file, span.start, len(span), fallback=False)
-        except asyncio.SendfileNotAvailableError as error:
-            # asyncio's word for any refusal at the first byte: where it is not the disk's, the socket is gone
-            await asyncio.to_thread(os.pread, fd, 1, span.start)
-            raise ClientGone from error
+            return await send_file(self._socket.fileno(), fd, span)
         except OSError as error:
             if error.errno in _DISK_ERRORS:
                 raise
             raise ClientGone from error
-        except RuntimeError as error:
-            if self._transport.is_closing():
-                raise ClientGone from error
-            raise
         finally:
             self._phase = Phase.WORKING
+            if not self._reading_paused:
+                self._transport.resume_reading()
 
     def acked_bytes(self) -> int:
         """How many bytes the client's machine has taken since the connection began; 0 once that can't be told."""
@@ -332,11 +328,7 @@ class Connection(asyncio.Protocol):
         return acked_bytes not in (0, before)
 
     def _give_up(self) -> None:
-        """End the conversation, once, and before its socket is closed.
-
-        A sendfile that waits lets go of the socket's descriptor only while that is open. Later it would stay with the
-        loop, and the next client who gets the same descriptor would not be heard.
-        """
+        """End the conversation, once."""
         if self._task is not asyncio.current_task(self._loop) and not self._task.cancelling():
             self._task.cancel()
 
