@@ -11,8 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from reloading import PARTS
-from waystation import config
-from waystation.config import PrefetchSettings, Settings, load_settings
+from waystation.config import PrefetchSettings, Settings, load_settings, places
 from waystation.errors import ChangesMissed, NotListable, NotWatchable, StoreFormat, StoreLocked, WaystationError
 from waystation.mirror.replies import FAULT, MEANINGS
 
@@ -65,7 +64,7 @@ def test_every_key_is_documented_in_the_order_of_the_model_and_no_other_key_is()
 
 @pytest.mark.parametrize(("section", "key"), KEYS)
 def test_the_documented_default_is_the_real_one(section: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "_as_user", lambda: False)
+    monkeypatch.setattr(places, "_as_user", lambda: False)
     text = documented()[section][key]["default"]
     real = getattr(section_of(section), key)
     if text == "not set":

@@ -1,0 +1,53 @@
+"""Where things lie by default: for root the system's folders, for others the XDG ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SYSTEM_CONFIG = Path("/etc/waystation/waystation.toml")
+ENV_CONFIG = "WAYSTATION_CONFIG"
+
+
+def _as_user() -> bool:
+    return os.geteuid() != 0
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / fallback)
+
+
+def default_origin_url() -> str:
+    """Where artifacts come from."""
+    if _as_user():
+        return (_xdg("XDG_DATA_HOME", ".local/share") / "waystation/artifacts").as_uri()
+    return "file:///srv/artifacts"
+
+
+def _of_systemd(variable: str) -> Path | None:
+    """Give the folder that systemd made for the unit (StateDirectory=, RuntimeDirectory=), the first of them."""
+    folder = os.environ.get(variable, "").partition(":")[0]
+    return Path(folder) if folder else None
+
+
+def default_store_path() -> Path:
+    """Where the store is."""
+    if made := _of_systemd("STATE_DIRECTORY"):
+        return made
+    return _xdg("XDG_CACHE_HOME", ".cache") / "waystation" if _as_user() else Path("/var/lib/waystation")
+
+
+def default_socket() -> Path:
+    """Where the admin socket is."""
+    if made := _of_systemd("RUNTIME_DIRECTORY"):
+        return made / "admin.sock"
+    if _as_user():
+        return _xdg("XDG_RUNTIME_DIR", ".cache") / "waystation/admin.sock"
+    return Path("/run/waystation/admin.sock")
+
+
+def default_config_path() -> Path:
+    """Where the configuration is looked for when no ``--config`` names it."""
+    if named := os.environ.get(ENV_CONFIG):
+        return Path(named)
+    return _xdg("XDG_CONFIG_HOME", ".config") / "waystation/waystation.toml" if _as_user() else SYSTEM_CONFIG

@@ -1,0 +1,230 @@
+"""The settings model: every section and key, its default and what it may be."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from waystation.config.places import default_origin_url, default_socket, default_store_path
+from waystation.config.units import parse_duration, parse_size
+from waystation.model import RESERVED_SUFFIXES, parse_match
+
+PASSED = "%d"
+"""In front of `credentials_file`, as in a unit: the folder of the credentials that systemd passes to this process."""
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+PositiveSize = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OriginSettings(_Section):
+    """Where bytes come from."""
+
+    url: str = Field(default_factory=default_origin_url)
+    endpoint_url: str | None = None
+    region: str | None = None
+    addressing_style: Literal["path", "virtual", "auto"] = "path"
+    ca_bundle: Path | None = None
+    credentials_file: Path | None = None
+    max_connections: int = Field(default=32, ge=1, le=1024)
+    connect_timeout: PositiveDuration = 3.0
+    request_timeout: PositiveDuration = 10.0
+    attempts: int = Field(default=3, ge=1, le=10)
+    notifications: bool = False
+    """Whether the origin is asked to tell at once what is new (MinIO)."""
+    writes: Literal["conditional", "single"] = "conditional"
+    """How a publisher makes sure that it replaces nothing: S3 checks while it writes, or the publisher before."""
+
+    @property
+    def credentials_path(self) -> Path | None:
+        """Where `credentials_file` is: ``%d/…`` is in the folder that systemd passes; else it stays as it is."""
+        file, passed = self.credentials_file, os.environ.get("CREDENTIALS_DIRECTORY")
+        if file and passed and file.parts[0] == PASSED:
+            return Path(passed, *file.parts[1:])
+        return file
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that a ``file://`` URL names; None for S3."""
+        parts = urlsplit(self.url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    @property
+    def bucket_path(self) -> str | None:
+        """The path of a path-style URL of the bucket, ``<bucket>/<prefix>``; a folder has none."""
+        parts = urlsplit(self.url)
+        return f"{parts.netloc}{parts.path}".rstrip("/") if parts.scheme == "s3" else None
+
+    @property
+    def endpoint_host(self) -> str | None:
+        """The host of `endpoint_url`: clients that are sent to the mirror in its place go on calling it so."""
+        return urlsplit(self.endpoint_url).hostname if self.endpoint_url else None
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme == "s3" and parts.netloc:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc):
+                raise ValueError(
+                    "a bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens,"
+                    " and begins and ends with a letter or digit"
+                )
+            return value
+        if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+            return value
+        raise ValueError('expected "s3://bucket", "s3://bucket/prefix" or "file:///folder"')
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _http_endpoint(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_http_url(value, ("http", "https"))
+        return value
+
+
+class CatalogSettings(_Section):
+    """Which targets exist and what they must be."""
+
+    mode: Literal["plain"] = "plain"
+    missing_checksum: Literal["refuse", "pin-first"] = "refuse"
+    refresh: Duration = 30.0
+
+
+class MirrorSettings(_Section):
+    """The HTTP face."""
+
+    listen: tuple[str, ...] = Field(default=("http://127.0.0.1:4650",), min_length=1)
+    hosts: tuple[str, ...] = ()
+    drain_timeout: Duration = 30.0
+    max_connections: int = Field(default=1024, ge=1)
+    max_header_size: Size = 16 * 1024
+    header_timeout: PositiveDuration = 10.0
+    idle_timeout: PositiveDuration = 75.0
+    send_timeout: PositiveDuration = 120.0
+    access_log: bool = True
+
+    @field_validator("listen")
+    @classmethod
+    def _plain_http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            _check_http_url(address, ("http",))
+            if urlsplit(address).port is None:
+                raise ValueError(f'"{address}" names no port, expected one like "http://127.0.0.1:4650"')
+        return value
+
+
+class StoreSettings(_Section):
+    """Blobs on disk."""
+
+    path: Path = Field(default_factory=default_store_path)
+    max_size: Size = 20 * 1024**3
+    min_free: Size = 1024**3
+    pass_through_memory: Size = 64 * 1024**2
+    """What is passed through without storing it may take so much memory, all clients together."""
+    scrub_interval: PositiveDuration = 7 * 86400.0
+    """Every blob is read again and checked within this time."""
+    quarantine_keep: Duration = 7 * 86400.0
+    """How long what was set aside is kept, unless its room is needed before."""
+
+
+class TransferSettings(_Section):
+    """From the origin to the store."""
+
+    stall_timeout: PositiveDuration = 10.0
+    connections: int = Field(default=2, ge=1, le=16)
+    """Ranges asked for at once by one flight, once it has ramped up."""
+    retries: int = Field(default=6, ge=0, le=100)
+    """How many ranges of one flight may be lost in a row, without a good piece between them."""
+    max_flights: int = Field(default=8, ge=1, le=256)
+    """Flights that fetch at once; further ones are queued."""
+    prefetch_flights: int = Field(default=2, ge=1, le=64)
+    """Flights that prefetch at once, beside those that clients wait for."""
+    prefetch_bandwidth: PositiveSize | None = None
+    """Bytes a second of all prefetching together."""
+
+
+class PrefetchSettings(_Section):
+    """One ``[[prefetch]]``: what is fetched before it is asked for."""
+
+    match: str
+    newest: int = Field(default=1, ge=1, le=1000)
+    """Versions of each app, for this machine's architecture."""
+
+    @field_validator("match")
+    @classmethod
+    def _can_match(cls, value: str) -> str:
+        if not value or value.startswith("/") or "//" in value:
+            raise ValueError('expected a pattern of target names, such as "app/*" or "*"')
+        if value.endswith(RESERVED_SUFFIXES):
+            raise ValueError("a target never ends so: name the target itself")
+        return value
+
+
+class AdminSettings(_Section):
+    """The Unix socket through which all that changes anything goes."""
+
+    socket: Path = Field(default_factory=default_socket)
+
+
+class TakeoverSettings(_Section):
+    """The redirect of the origin's own address to the mirror."""
+
+    match: str = "system.slice/nomad.service"
+
+    @field_validator("match")
+    @classmethod
+    def _cgroup_or_user(cls, value: str) -> str:
+        return str(parse_match(value))
+
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class LogSettings(_Section):
+    """What the daemon says of itself, on standard error."""
+
+    level: LogLevel = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+def _tables(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return value
+    raise ValueError("expected tables in double brackets, [[prefetch]], each with match and newest")
+
+
+class Settings(_Section):
+    """Everything that can be set, as `docs/configuration.md` lists it."""
+
+    origin: OriginSettings = Field(default_factory=OriginSettings)
+    catalog: CatalogSettings = Field(default_factory=CatalogSettings)
+    mirror: MirrorSettings = Field(default_factory=MirrorSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    transfer: TransferSettings = Field(default_factory=TransferSettings)
+    prefetch: Annotated[tuple[PrefetchSettings, ...], BeforeValidator(_tables)] = ()
+    takeover: TakeoverSettings = Field(default_factory=TakeoverSettings)
+    admin: AdminSettings = Field(default_factory=AdminSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+
+def _check_http_url(value: str, schemes: tuple[str, ...]) -> None:
+    try:
+        parts = urlsplit(value)
+        port_ok = parts.port is None or parts.port >= 0
+    except ValueError:
+        raise ValueError(f'"{value}" is not a URL') from None
+    if not port_ok or parts.scheme not in schemes or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError(f'"{value}" is not like "{schemes[0]}://host:port"')
+    if parts.username or parts.password:
+        raise ValueError("credentials don't belong in a URL; use the AWS chain or credentials_file")
