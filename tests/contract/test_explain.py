@@ -239,7 +239,6 @@ ELSEWHERE = {
     errors.ChangesMissed,
     errors.NotListable,
     errors.NotWatchable,
-    errors.TakeoverError,
     # the mirror's own table says of these that no request can lead to them
     *(kind for kind, meaning in MEANINGS.items() if meaning.code == FAULT.code),
 }

@@ -79,6 +79,7 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.SourceChanged: Meaning(500, "the file changed while it was being uploaded"),
     errors.BadBundle: Meaning(500, "the file can't be published"),
     errors.DaemonError: Meaning(500, "the daemon can't be asked"),
+    errors.TakeoverError: Meaning(500, "the redirect of the origin's address can't be changed"),
     errors.NoDaemon: Meaning(500, "no daemon runs here"),
     errors.NotAllowed: Meaning(500, "this user may not use the admin socket"),
     errors.CallRefused: Meaning(500, "the daemon can't do what it was told"),
