@@ -72,3 +72,33 @@ async def test_who_finds_no_room_before_the_end_is_not_taken_and_dropped() -> No
         await second.stop()
         for transport in (*taken, *then):
             transport.close()
+
+
+async def test_who_waits_for_room_is_let_in_once_the_limit_is_raised() -> None:
+    taken: list[asyncio.BaseTransport] = []
+    with ExitStack() as stack:
+        kept = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        kept.setblocking(False)
+        mirror = acceptor(taken, limit=1)
+        mirror.start([kept.dup()])
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(kept.getsockname()))
+        async with asyncio.timeout(10):
+            while not taken:
+                await asyncio.sleep(0.001)
+            mirror.allow(3)
+            while len(taken) < 3:
+                await asyncio.sleep(0.001)
+            mirror.allow(1)
+            late = stack.enter_context(socket.create_connection(kept.getsockname()))
+            mirror.release()
+            mirror.release()
+            await asyncio.sleep(0.05)  # that nothing happens is what is tested: one is still too many
+            assert len(taken) == 3
+            mirror.release()
+            while len(taken) < 4:
+                await asyncio.sleep(0.001)
+        await mirror.stop()
+        for transport in taken:
+            transport.close()
+        late.close()

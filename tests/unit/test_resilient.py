@@ -416,3 +416,47 @@ async def test_an_aborted_or_closed_read_says_nothing_of_the_origin(world: World
 async def test_closing_closes_what_is_inside(world: World) -> None:
     await world.origin.close()
     assert world.inner.closed
+
+
+# --- opened anew ---------------------------------------------------------------------------------
+
+
+async def test_what_runs_is_finished_through_the_opening_it_began_with_which_is_closed_behind_it(
+    metrics: Metrics,
+) -> None:
+    before, after = ScriptedOrigin(), ScriptedOrigin()
+    settings = OriginSettings(url="s3://bucket")
+    origin = ResilientOrigin(before, url=settings.url, settings=settings, metrics=metrics)
+    listing = origin.list("")
+    await anext(listing)
+    origin.renew(after, settings)
+    await origin.head("key")
+    assert (before.closed, after.asked) == (False, ["head"])
+    assert [each.key async for each in listing] == ["b", "c"]
+    assert before.asked == ["list a", "list b", "list c"]
+    assert (before.closed, after.closed) == (True, False)
+    await origin.close()
+    assert after.closed
+
+
+async def test_an_opening_that_nobody_uses_is_closed_with_the_next_call_or_with_the_origin(metrics: Metrics) -> None:
+    first, second, third = ScriptedOrigin(), ScriptedOrigin(), ScriptedOrigin()
+    settings = OriginSettings(url="s3://bucket")
+    origin = ResilientOrigin(first, url=settings.url, settings=settings, metrics=metrics)
+    origin.renew(second, settings)
+    await origin.head("key")
+    assert (first.closed, second.closed) == (True, False)
+    origin.renew(third, settings)
+    await origin.close()
+    assert second.closed
+    assert third.closed
+
+
+async def test_an_origin_that_is_opened_anew_is_asked_as_the_new_settings_say(metrics: Metrics) -> None:
+    settings = OriginSettings(url="s3://bucket", attempts=1)
+    origin = ResilientOrigin(ScriptedOrigin(), url=settings.url, settings=settings, metrics=metrics)
+    patient = ScriptedOrigin([Away(), Away()])
+    origin.renew(patient, settings.model_copy(update={"attempts": 3}))
+    await origin.head("key")
+    assert patient.asked == ["head"] * 3
+    await origin.close()
