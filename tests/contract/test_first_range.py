@@ -54,6 +54,41 @@ async def test_it_ends_unread_when_there_is_no_room(tmp_path: Path, metrics: Met
         assert (it.origin.read_bytes, it.origin.open_answers) == (0, 0)
 
 
+async def test_it_is_asked_for_in_vain_once_and_again_only_when_there_is_room(tmp_path: Path, metrics: Metrics) -> None:
+    async with world(tmp_path, metrics, max_size=4 * MIB) as it:
+        large = await it.artifact(9 * MIB)
+        for _ in range(3):
+            with pytest.raises(NoRoom):
+                await it.fetch(large)
+        assert len(it.origin.spans) == 1
+        small = await it.artifact(2 * MIB, name="app/app-2-x86_64", seed=2)
+        it.origin.small.clear()
+        async with it.transfers.open(small):
+            await eventually(lambda: it.origin.open_answers, "what is smaller is asked for ahead")
+        it.origin.small.set()
+
+
+async def test_what_found_no_room_is_asked_for_ahead_again_once_it_has_found_some(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics, max_size=4 * MIB) as it:
+        pinned = await it.artifact(2 * MIB)
+        await it.fetch(pinned)
+        await eventually(lambda: not it.transfers.flights(), "a blob")
+        await it.store.pin("test", frozenset({pinned.digest}))
+        target = await it.artifact(3 * MIB, name="app/app-2-x86_64", seed=2)
+        with pytest.raises(NoRoom):
+            await it.fetch(target)
+        await it.store.pin("test", frozenset())
+        await it.fetch(target)
+        await eventually(lambda: not it.transfers.flights(), "a blob")
+        another = await it.artifact(3 * MIB, name="app/app-3-x86_64", seed=3)
+        it.origin.small.clear()
+        async with it.transfers.open(another):
+            await eventually(lambda: it.origin.open_answers, "the origin has answered")
+        it.origin.small.set()
+
+
 async def test_it_ends_unread_when_the_last_client_leaves_before_there_is_a_layer(
     tmp_path: Path, metrics: Metrics
 ) -> None:

@@ -339,6 +339,25 @@ async def test_closing_waits_for_what_is_sealing_and_gives_up_the_rest(tmp_path:
             await riders[1]
 
 
+async def test_while_closing_nobody_starts_anew_who_waited_for_a_flight_to_end(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(20 * MIB)
+        it.origin.hold_at(5 * MIB)
+        async with it.transfers.open(artifact):
+            await eventually(lambda: it.transfers.flights()[0].held_bytes == 5 * MIB, "five pieces")
+        newcomer = asyncio.create_task(it.fetch(artifact))
+        await asyncio.sleep(0)
+        (flight,) = it.transfers.flights()
+        assert flight.state == "abandoned", "the newcomer waits for its end"
+        await it.transfers.close()
+        async with asyncio.timeout(10):
+            with pytest.raises(TransferError, match="no transfer is started"):
+                await newcomer
+        assert it.transfers.flights() == ()
+
+
 async def test_a_rider_may_read_what_it_was_given_after_its_flight_failed(tmp_path: Path, metrics: Metrics) -> None:
     async with world(tmp_path, metrics) as it:
         artifact = await it.artifact(20 * MIB)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from waystation.errors import Missing, OriginError, TransferError, WaystationError
+from waystation.errors import Missing, NoRoom, OriginError, TransferError, WaystationError
 from waystation.model import Priority, Span
 from waystation.status import FlightStatus
 from waystation.transfer.ahead import AskedAhead
@@ -58,6 +58,7 @@ class Flight:
         workers: Workers,
         ticket: Ticket,
         pace: Pace | None,
+        ask_ahead: bool,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
@@ -66,6 +67,8 @@ class Flight:
         self.ended = asyncio.Event()
         self.pieces: CheckedPieces | None = None
         """Once known: with them, what the store has no room for can be passed through."""
+        self.had_room: bool | None = None
+        """Whether the store had room for it, once that was asked."""
         self._origin = origin
         self._shelf = shelf
         self._settings = settings
@@ -73,6 +76,7 @@ class Flight:
         self._workers = workers
         self._ticket = ticket
         self._pace = pace
+        self._may_ask_ahead = ask_ahead
         self._monotonic = monotonic
         self._started = wall()
         self._spool: Spool | None = None
@@ -214,10 +218,11 @@ class Flight:
             async with asyncio.TaskGroup() as group:
                 self.pieces = pieces = await kept_pieces(self._shelf, self.artifact)
                 if self.artifact.pieces and not pieces:
-                    await self._ask_ahead(group, source)
+                    if self._may_ask_ahead:
+                        await self._ask_ahead(group, source)
                     self.pieces = pieces = await self._fetch_pieces()
                 try:
-                    self._spool = spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
+                    self._spool = spool = await self._reserve(pieces)
                 except ValueError:
                     if not self._take_what_is_here():
                         raise
@@ -235,6 +240,15 @@ class Flight:
         self._lease = self._shelf.open(self.artifact.digest)
         self.verified = self._lease is not None and self._lease.size_bytes == self.artifact.size_bytes
         return self.verified
+
+    async def _reserve(self, pieces: CheckedPieces | None) -> Spool:
+        try:
+            spool = await self._shelf.reserve(self.artifact, pieces.body if pieces else None)
+        except NoRoom:
+            self.had_room = False
+            raise
+        self.had_room = True
+        return spool
 
     async def _open_source(self) -> Source:
         source = await self._origin.source(self.artifact.key, if_match=self.artifact.etag)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
-from waystation.errors import DigestMismatch, NoRoom, NotStored
+from waystation.errors import DigestMismatch, NoRoom, NotStored, TransferError
 from waystation.model import CacheResult, Priority, Span
 from waystation.transfer.flight import Flight
 from waystation.transfer.pace import Pace
@@ -63,6 +64,9 @@ class Flights:
         self._passages: set[Passage] = set()
         self._true_sizes: dict[Digest, int] = {}
         """Of blobs that were read again since the catalog claimed another size for them."""
+        self._no_room_from: float = math.inf
+        """What has so many bytes or more found no room the last time, so it asks the origin for nothing ahead of it."""
+        self._closing = False
 
     @asynccontextmanager
     async def open(self, artifact: Artifact, priority: Priority = Priority.CLIENT) -> AsyncIterator[Body]:
@@ -110,6 +114,7 @@ class Flights:
 
     async def close(self) -> None:
         """Abandon what is running, keeping the spools, and wait for its end; what is sealing finishes."""
+        self._closing = True
         for flight in self._flights.values():
             flight.abandon()
         for passage in self._passages:
@@ -134,6 +139,7 @@ class Flights:
         raise _impossible(artifact, stored_bytes)
 
     def _start(self, artifact: Artifact, priority: Priority) -> Flight:
+        self._check_open()
         flight = Flight(
             artifact,
             self._origin,
@@ -143,6 +149,7 @@ class Flights:
             workers=self._workers,
             ticket=self._precedence.ticket(priority),
             pace=self._pace if priority is Priority.PREFETCH else None,
+            ask_ahead=artifact.size_bytes < self._no_room_from,
             monotonic=self._monotonic,
             wall=self._wall,
         )
@@ -152,6 +159,11 @@ class Flights:
         return flight
 
     def _ended(self, flight: Flight) -> None:
+        size_bytes = flight.artifact.size_bytes
+        if flight.had_room is False:
+            self._no_room_from = min(self._no_room_from, size_bytes)
+        elif flight.had_room and size_bytes >= self._no_room_from:
+            self._no_room_from = math.inf
         del self._flights[flight.artifact.digest]
         self._metrics.flights.dec()
 
@@ -160,7 +172,9 @@ class Flights:
 
         Raises:
             NoRoom: `no_room`, where the artifact leaves only as a whole; or there is no memory for it either.
+            TransferError: nothing is started any more.
         """
+        self._check_open()
         artifact = flight.artifact
         if not self._pass_through or not flight.pieces or not artifact.pieces:
             raise no_room
@@ -182,6 +196,11 @@ class Flights:
         self._metrics.flights.inc()
         passage.start(span.start, self._passed)
         return passage
+
+    def _check_open(self) -> None:
+        """See that nothing is started once all is being ended: whoever waited for a flight's end looks again then."""
+        if self._closing:
+            raise TransferError("no transfer is started any more", advice="Ask again once the daemon is back.")
 
     def _passed(self, passage: Passage) -> None:
         self._passages.remove(passage)
