@@ -28,6 +28,7 @@ from waystation.status import (
     OriginStatus,
     PrefetchStatus,
     Refusal,
+    ReloadStatus,
     StationStatus,
     StoreStatus,
 )
@@ -170,6 +171,24 @@ def test_a_terminal_gets_aligned_columns_under_a_heading(
 def test_json_keeps_every_character(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"name": "zoë\x1b"})
     assert json.loads(capsys.readouterr().out) == {"name": "zoë\x1b"}
+
+
+@pytest.mark.parametrize(
+    ("reload", "lines"),
+    [
+        (ReloadStatus(NOW - 5, (), (), None), ["reload      5.0 s ago: nothing new"]),
+        (
+            ReloadStatus(NOW - 5, ("log.level", "prefetch"), ("store.path",), None),
+            ["reload      5.0 s ago: log.level, prefetch", "            needs a restart: store.path"],
+        ),
+        (
+            ReloadStatus(NOW - 5, (), (), "f.toml: unknown key 'x'"),
+            ["reload      REFUSED 5.0 s ago, all stayed as it was: f.toml: unknown key 'x'"],
+        ),
+    ],
+)
+def test_the_status_says_what_came_of_a_reload(reload: ReloadStatus, lines: list[str]) -> None:
+    assert shown(replace(STATION, reload=reload)).splitlines()[-len(lines) :] == lines
 
 
 def test_the_status_of_a_station_at_rest_fits_one_block() -> None:
