@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from transfers import MIB, eventually, read, world
+from waystation.disk import Disk
 from waystation.errors import LayerMismatch, NoRoom
 from waystation.model import Priority, Span
 
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
 
 START = 2 * MIB
 """Where the client begins to read."""
+PORTION = 256 * 1024
+
+
+class WatchedDisk(Disk):
+    """A disk that tells what was written."""
+
+    def __init__(self) -> None:
+        self.written: list[Span] = []
+
+    def write_at(self, fd: int, data: memoryview, offset: int) -> None:
+        super().write_at(fd, data, offset)
+        self.written.append(Span(offset, offset + len(data)))
 
 
 async def test_it_is_asked_for_at_the_clients_place_while_the_layer_is_still_being_fetched(
@@ -34,6 +47,33 @@ async def test_it_is_asked_for_at_the_clients_place_while_the_layer_is_still_bei
             it.origin.small.set()
             assert await reading == it.bytes_of(artifact)[START : START + MIB]
         assert it.origin.spans.count(Span(START, START + 16 * MIB)) == 1
+
+
+async def test_its_first_piece_is_written_while_the_rest_of_it_still_arrives(tmp_path: Path, metrics: Metrics) -> None:
+    disk = WatchedDisk()
+    async with world(tmp_path, metrics, disk=disk) as it:
+        artifact = await it.artifact(2 * MIB + 5)
+        got: list[Span] = []
+        it.origin.hold_at(MIB - PORTION)
+        disk.written.clear()
+        collecting = asyncio.create_task(it.collect(artifact, got))
+        portions = [Span(at, at + PORTION) for at in range(0, MIB, PORTION)]
+        await eventually(lambda: portions[2] in disk.written, "three portions are written")
+        assert portions[3] not in disk.written
+        assert got == [], "no byte of a piece leaves before the last of it was checked"
+        it.origin.release()
+        await collecting
+        assert [span for span in disk.written if span.stop <= MIB] == portions
+        assert Span(MIB, 2 * MIB) in disk.written, "what follows goes in whole pieces"
+
+
+@pytest.mark.parametrize("at", [0, PORTION, MIB - 1])
+async def test_a_bad_byte_in_any_portion_of_its_first_piece_is_found(tmp_path: Path, metrics: Metrics, at: int) -> None:
+    async with world(tmp_path, metrics) as it:
+        artifact = await it.artifact(2 * MIB + 5)
+        it.origin.rotten = {at: 1}
+        assert await it.fetch(artifact) == it.bytes_of(artifact)
+        assert it.origin.rotten == {at: 0}
 
 
 async def test_it_ends_unread_when_the_layer_is_not_the_published_one(tmp_path: Path, metrics: Metrics) -> None:
