@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -9,11 +10,13 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 
@@ -21,6 +24,7 @@ from peers.careless_s3 import CarelessS3
 from peers.processes import clean_environment, free_port
 from peers.s3 import Keys
 from peers.station import running_station, s3_config, to_toml
+from waystation.cli.entry import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,12 +75,25 @@ class Machine:
         return fault
 
     def run(self, *arguments: str, powerless: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run a verb, in this process where it needs no other: a start of its own costs most of the time."""
         file = self.folder / "waystation.toml"
         file.write_text(to_toml(self.config))
-        root = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if powerless and os.geteuid() == 0 else []
+        environment = clean_environment(self.folder)
+        if not powerless:
+            command = [*arguments, "--config", str(file)]
+            out, err = io.StringIO(), io.StringIO()
+            with (
+                patch.dict(os.environ, environment, clear=True),
+                chdir(self.folder),
+                redirect_stdout(out),
+                redirect_stderr(err),
+            ):
+                status = run(command)
+            return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
+        root = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
         return subprocess.run(
             [*root, sys.executable, "-m", "waystation", *arguments, "--config", file],
-            env=clean_environment(self.folder),
+            env=environment,
             cwd=self.folder,
             capture_output=True,
             text=True,

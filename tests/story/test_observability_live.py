@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from observability import RULES, dashboard_queries
 from peers.processes import wait_until
 from peers.prometheus import PROGRAM, running_prometheus
 from peers.station import running_station, s3_config
+from waystation.telemetry.page import page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +28,7 @@ def test_the_dashboard_has_data_and_the_alert_of_a_stopped_origin_fires_and_clea
 ) -> None:
     bucket = minio_alone.create_bucket("artifacts")
     bucket.put_vouched(TARGET, b"#!/bin/sh\n" * 5000)
-    config = s3_config(bucket, tmp_path) | {"catalog": {"refresh": "1s"}}
+    config = s3_config(bucket, tmp_path) | {"catalog": {"refresh": "1s"}, "prefetch": [{"match": "app/*"}]}
     with (
         running_station(tmp_path / "station", config) as station,
         running_prometheus(tmp_path / "prometheus", station.url.removeprefix("http://"), RULES) as prometheus,
@@ -45,6 +47,9 @@ def test_the_dashboard_has_data_and_the_alert_of_a_stopped_origin_fires_and_clea
         except Exception as error:
             error.add_note(f"without data: {[query for query in dashboard_queries() if not has_data(query)]}")
             raise
+        samples = re.findall(r'\b(cache|op|route|state|where)="([^"]*)"', station.get("/metrics").body.decode())
+        told = page()
+        assert [one for one in sorted(set(samples)) if f"`{one[1]}`" not in told] == []
         assert prometheus.firing() <= {"WaystationNoChecksum"}
 
         def fires() -> bool:

@@ -188,6 +188,7 @@ def test_the_log_level_is_changed_while_the_daemon_runs(command: Command) -> Non
     changes = [(line["before"], line["level_now"]) for line in station.log_lines("log_level_changed")]
     assert changes == [("info", "warning"), ("warning", "error"), ("error", "debug")]
     command.run("log-level", "loud", status=2)
+    assert "Invalid value for 'LEVEL': 'loud' is not one of 'debug', 'info', 'warning', 'error'." in command.err
 
 
 # --- the status, again and again -----------------------------------------------------------------

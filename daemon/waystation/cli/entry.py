@@ -100,7 +100,8 @@ def run(arguments: list[str]) -> int:
         status = _fail(first, as_json=as_json) if isinstance(first, WaystationError) else _hang_up()
     except typer.TyperException as error:
         path = getattr(getattr(error, "ctx", None), "command_path", "waystation")
-        _tell("usage", error.format_message(), f"See `{path} --help`.", transient=False, as_json=as_json)
+        message = error.format_message().replace(": Value error, ", ": ")  # what a validator says, as it says it
+        _tell("usage", message, f"See `{path} --help`.", transient=False, as_json=as_json)
         status = _WRONG_USE
     except KeyboardInterrupt:
         status = _INTERRUPTED

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from waystation.origin.s3_connection import S3Connection
 
-PING_S = 10
+PING_S = 3
 """How often the server shows that it is there; it sends its answer's head with the first event or ping."""
-SILENCE_S = 3 * PING_S
+SILENCE_S = 30
 MAX_EVENT_BYTES = 256 * 1024
 DENIED_ADVICE = "Allow s3:ListenBucketNotification in the reader's policy, or set [origin] notifications = false."
 SILENT_ADVICE = (
