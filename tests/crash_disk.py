@@ -2,7 +2,7 @@
 
 It works on real files below one folder, and keeps beside them what a disk would still hold: a file's bytes
 since its last sync, a folder's names since the folder's. What is not synced may be lost, all of it or any part
-of it, for each name, and for each 4 KiB of a file, by itself. Two things hold as journaling filesystems have
+of it, for each name, and for each sector of a file, by itself. Two things hold as journaling filesystems have
 them: a rename is there whole or not at all, and later changes of one name don't survive without the earlier ones.
 A sync that failed has lost what it should have written (the page cache calls it clean), whatever later syncs say.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from waystation.model import Span
 
-BLOCK_BYTES = 4096
+BLOCK_BYTES = 512
 
 
 class PowerCut(BaseException):

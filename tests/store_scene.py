@@ -206,7 +206,9 @@ class StoreScene:
                 if (same_boot or blob.digest in self.must) and not self.disk.struck_reading:
                     assert blob.pieces_bytes or blob.digest not in self.pieced, "a blob has lost its pieces"
                 if blob.suspect:
-                    assert not self.at_rest or self.disk.struck, "what was stopped in order is in doubt"
+                    assert self.was_down or self.disk.struck or not self.at_rest, (
+                        "what was stopped in order is in doubt"
+                    )
                     assert self.was_down or not same_boot
                     assert content(store, Digest(blob.digest)) is None, "a suspect is served"
                     assert await store.verify(Digest(blob.digest)) or blob.digest in self.rotten

@@ -113,6 +113,7 @@ async def killed(store: DiskStore) -> None:
         store._housekeeper.cancel()
         await asyncio.wait((store._housekeeper,))
     store._files.unlock()
+    store._reader.close()
     store._threads.close()
 
 

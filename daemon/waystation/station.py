@@ -30,6 +30,7 @@ from waystation.status import StationStatus
 from waystation.systemd.activation import take_sockets
 from waystation.systemd.notify import Notifier
 from waystation.systemd.words import in_words
+from waystation.telemetry.going_on import keep_going
 from waystation.telemetry.logs import configure_logs, log_level
 from waystation.telemetry.metrics import Metrics
 from waystation.transfer.layer import fetch_pieces
@@ -168,11 +169,11 @@ class _Station:
 
     async def scrub(self) -> None:
         """Check what is stored, as long as the daemon runs."""
-        await self._parts.store.scrub()
+        await keep_going("scrub", self._parts.store.scrub, self._parts.metrics)
 
     async def prefetch(self) -> None:
         """Fetch and pin what should be here before it is asked for; see `waystation.prefetch`."""
-        await self._parts.prefetch.run()
+        await keep_going("prefetch", self._parts.prefetch.run, self._parts.metrics)
 
     async def reload_on(self, again: asyncio.Event) -> None:
         """Read the settings again whenever somebody asks for it; see `waystation.reload`."""

@@ -217,6 +217,31 @@ async def test_the_store_looks_for_itself_whether_others_take_space(
         assert content(store, digest_of(TWO)) == TWO
 
 
+async def test_the_store_keeps_house_also_behind_a_fault_that_nobody_foresaw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metrics: Metrics
+) -> None:
+    class FaultyDisk(SmallDisk):
+        faults = 0
+
+        def free_bytes(self, path: Path) -> int:
+            if self.faults:
+                self.faults -= 1
+                raise ZeroDivisionError
+            return super().free_bytes(path)
+
+    monkeypatch.setattr("waystation.store.room.LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr("waystation.telemetry.going_on.PAUSE_S", 0.01)
+    disk = FaultyDisk(tmp_path, 200_000)
+    async with running_store(tmp_path, min_free=20_000, disk=disk, metrics=metrics) as store:
+        for data in (ONE, TWO):
+            await put(store, data, pieces=False)
+        listener = store.changes()
+        disk.faults, disk.size_bytes = 2, 80_000
+        async with asyncio.timeout(30):
+            assert await anext(aiter(listener)) == StoreChange("evicted", digest_of(ONE))
+    assert metrics.registry.get_sample_value("waystation_task_failures_total", {"task": "housekeeping"}) == 2
+
+
 async def test_a_system_that_gives_less_than_it_promised_is_believed_once_more(tmp_path: Path) -> None:
     class QuotaDisk(Disk):
         def allocate(self, fd: int, size_bytes: int) -> None:

@@ -389,5 +389,5 @@ async def test_it_waits_for_an_idle_disk_until_a_blob_is_late(tmp_path: Path) ->
         await clock.run(store, HOUR)
         await store.verify(digest)
     assert seen[:2] == [("scrub", IDLE), ("scrub", COMMON)]
-    assert seen[2][0] == "store"
+    assert seen[2][0] == "verify"
     assert seen[2][1] != IDLE

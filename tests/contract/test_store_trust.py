@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,7 @@ from stores import (
 from waystation.disk import Disk
 from waystation.errors import NoRoom, NotEvictable, NotStored, StoreUnusable
 from waystation.model import SLICE_BYTES
+from waystation.store.blob_check import PORTION_BYTES
 from waystation.store.interface import StoreChange
 
 if TYPE_CHECKING:
@@ -544,6 +546,35 @@ async def test_a_read_error_of_the_disk_makes_a_blob_wrong_and_a_lack_of_descrip
         disk.error = OSError(5, "Input/output error")
         assert not await store.verify(digest_of(ONE))
         assert content(store, digest_of(ONE)) is None
+
+
+async def test_blobs_that_are_verified_keep_nobody_waiting_and_stop_when_nobody_waits_for_them(tmp_path: Path) -> None:
+    class Slow(Disk):
+        reads = 0
+
+        def __init__(self) -> None:
+            self.go_on = threading.Event()
+
+        def read_once(self, fd: int, buffer: memoryview, offset: int) -> int:
+            self.reads += 1
+            assert self.go_on.wait(20)
+            return super().read_once(fd, buffer, offset)
+
+    disk = Slow()
+    async with running_store(tmp_path, disk=disk) as store:
+        digests = [await put(store, random_bytes(3 * PORTION_BYTES, seed), pieces=False) for seed in range(8)]
+        verifying = [asyncio.create_task(store.verify(digest)) for digest in digests]
+        while not disk.reads:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            assert content(store, await put(store, ONE)) == ONE
+            await store.pin("me", frozenset(digests))
+        for task in verifying[1:]:
+            task.cancel()
+        disk.go_on.set()
+        assert await verifying[0]
+        await asyncio.wait(verifying)
+    assert disk.reads < 3 + len(digests)
 
 
 async def test_a_filesystem_that_can_t_read_past_its_cache_is_read_the_old_way(tmp_path: Path) -> None:

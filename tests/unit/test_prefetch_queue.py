@@ -34,6 +34,14 @@ def test_what_is_no_longer_wanted_is_dropped_and_what_runs_goes_on() -> None:
     assert A not in queue
 
 
+def test_what_was_under_way_when_the_fetching_ended_waits_again() -> None:
+    queue = queue_of(A, B)
+    assert queue.next(0) == A
+    queue.give_back_all()
+    assert not queue.running
+    assert [queue.next(0), queue.next(0), queue.next(0)] == [A, B, None]
+
+
 def test_wanting_the_same_again_changes_nothing() -> None:
     queue = queue_of(A, B)
     assert queue.next(0) == A

@@ -68,6 +68,7 @@ class Fetcher:
 
     async def run(self) -> None:
         """Fetch, for ever; what is under way is given up when this is cancelled."""
+        self._queue.give_back_all()
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()

@@ -109,6 +109,11 @@ class Queue:
         del self._running[target]
         self._origin_losses = 0
 
+    def give_back_all(self) -> None:
+        """Nothing runs any more: what was under way when its fetching ended waits again."""
+        self._items.update(self._running)
+        self._running.clear()
+
     def failed(self, target: TargetPath, error: WaystationError, now: float) -> None:
         """It is not here; it waits again, until the next `want` says otherwise.
 

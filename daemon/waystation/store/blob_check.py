@@ -6,10 +6,12 @@ cache where the filesystem can (`O_DIRECT`), which also leaves the cache to thos
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import mmap
 import os
 import stat
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from time import perf_counter
@@ -20,10 +22,13 @@ from waystation.model import Span
 from waystation.pieces import MAX_PIECES_FILE_BYTES, MalformedPieces, TreeHasher, dump_pieces, parse_pieces_line
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from waystation.disk import Disk
     from waystation.model import Digest
     from waystation.pieces import PieceLayer, PiecesLine
     from waystation.store.layout import Layout
+    from waystation.store.threads import Threads
     from waystation.telemetry.metrics import Metrics
 
 PORTION_BYTES = 1024 * 1024
@@ -41,6 +46,21 @@ class Verdict:
     """The right layer, where only that is wrong."""
     layer_at: int = 0
     """Where in the ``.pieces`` file it begins."""
+
+
+@asynccontextmanager
+async def begun(check: BlobCheck, thread: Threads) -> AsyncIterator[None]:
+    """Begin a check in a thread that reads for one at a time, and close it whatever becomes of it.
+
+    Raises:
+        OSError: the system lacks something, which says nothing about the blob.
+    """
+    try:
+        await thread.run(check.begin)
+        yield
+    finally:
+        # Cancelled, the thread may still be reading: the file is closed behind that, in the same thread.
+        await asyncio.shield(thread.run(check.close))
 
 
 class BlobCheck:
@@ -119,20 +139,6 @@ class BlobCheck:
         if self._fd is not None:
             self._disk.close(self._fd)
             self._fd = None
-
-    def run(self) -> Verdict:
-        """Read it from beginning to end, as fast as it goes.
-
-        Raises:
-            OSError: the system lacks something, which says nothing about the blob.
-        """
-        try:
-            self.begin()
-            while self.read():
-                pass
-            return self.verdict()
-        finally:
-            self.close()
 
     # -------------------------------------------------------------------------------------------
 

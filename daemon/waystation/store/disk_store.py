@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import structlog
@@ -30,6 +31,7 @@ from waystation.store.spool_files import SpoolFiles
 from waystation.store.stored_blob import StoredBlob
 from waystation.store.threads import Threads
 from waystation.store.trust import Trust
+from waystation.telemetry.going_on import keep_going
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -70,6 +72,7 @@ class DiskStore:
         self._pins: dict[str, frozenset[Digest]] = {}
         self._changes = changes = Changes()
         self._threads = threads = Threads(THREADS, "store")
+        self._reader = Threads(1, "verify")
         self._room = room = Room(
             index,
             files,
@@ -84,6 +87,7 @@ class DiskStore:
             files,
             room,
             threads=threads,
+            reader=self._reader,
             layout=layout,
             disk=disk,
             metrics=metrics,
@@ -121,7 +125,10 @@ class DiskStore:
             self._files.unlock()
             raise
         self._declare_metrics()
-        self._housekeeper = asyncio.create_task(self._room.keep_house(self._tidy), name="store housekeeping")
+        self._housekeeper = asyncio.create_task(
+            keep_going("housekeeping", partial(self._room.keep_house, self._tidy), self._metrics),
+            name="store housekeeping",
+        )
         log.info(
             "store_recovered",
             blobs=len(self._index),
@@ -141,6 +148,7 @@ class DiskStore:
         finally:
             self._changes.end()
             await self._threads.run(self._files.stop)
+            self._reader.close()
             self._threads.close()
 
     async def tidy(self) -> None:

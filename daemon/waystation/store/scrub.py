@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waystation.errors import StoreUnusable
+from waystation.store.blob_check import begun
 from waystation.store.pace import DUE_AFTER, Pace, due_in_s, is_urgent
 from waystation.store.priority import step_back
 from waystation.store.threads import Threads
@@ -81,15 +82,11 @@ class Scrub:
         """
         suspect, waited_s = held.trust == "suspect", 0.0
         check = self._trust.check(held)
-        try:
-            await threads.run(check.begin)
+        async with begun(check, threads):
             while count := await threads.run(_read, check, urgent=suspect or self._is_urgent(held)):
                 self._scrubbed_bytes.inc(count)
                 waited_s += await self._wait_for(count, suspect=suspect)
             verdict = await threads.run(check.verdict)
-        finally:
-            # Cancelled, the thread may still be reading: its file is closed behind that, in the same thread.
-            await asyncio.shield(threads.run(check.close))
         await self._trust.settle(held, verdict)
         if not suspect:
             await self._rest(held.total_bytes, waited_s)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waystation.errors import NotStored, StoreUnusable
-from waystation.store.blob_check import BlobCheck
+from waystation.store.blob_check import BlobCheck, begun
 from waystation.store.finish import to_the_end
 from waystation.store.interface import StoreChange
 from waystation.store.layout import unusable
@@ -40,6 +40,7 @@ class Trust:
         room: Room,
         *,
         threads: Threads,
+        reader: Threads,
         layout: Layout,
         disk: Disk,
         metrics: Metrics,
@@ -50,6 +51,8 @@ class Trust:
         self._files = files
         self._room = room
         self._threads = threads
+        self._reader = reader
+        """One thread for whoever has blobs verified, a portion of each in turn: nothing else waits for it."""
         self._layout = layout
         self._disk = disk
         self._metrics = metrics
@@ -111,8 +114,12 @@ class Trust:
         if held.trust == "distrusted":
             await self.distrust(digest, "distrusted before")
             return False
+        check = self.check(held)
         try:
-            verdict = await self._threads.run(self.check(held).run)
+            async with begun(check, self._reader):
+                while await self._reader.run(check.read):
+                    pass
+                verdict = await self._reader.run(check.verdict)
         except OSError as error:
             raise unusable(f"read the blob {digest}", error) from error
         if not await self.settle(held, verdict):

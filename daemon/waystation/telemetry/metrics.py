@@ -140,6 +140,12 @@ class Metrics:
         self.admin_requests = Counter(
             "waystation_admin_requests", "Calls on the admin socket.", ("verb", "reason"), registry=registry
         )
+        self.task_failures = Counter(
+            "waystation_task_failures",
+            "How often a task of the daemon's own fell over a fault that nobody foresaw, and was begun again.",
+            ("task",),
+            registry=registry,
+        )
         self.recovery_seconds = Gauge(
             "waystation_recovery_seconds", "Time from start to knowing the store's content.", registry=registry
         )

@@ -20,6 +20,7 @@ _LABELS = {
     "for retries why a range was asked for again; for evictions `quota`, `min_free`, `partial` or `operator`",
     "route": "`artifacts`, `bucket`, `checksum`, `pieces`, `blobs`, `healthz`, `readyz`, `metrics`, `status`, `none`",
     "state": "`ready` (cached), `fetching`, `missing`",
+    "task": "`scrub`, `prefetch`, `housekeeping` (of the store)",
     "where": "`origin` (as bytes arrive), `store` (what was stored is read again), `catalog` (a checksum or a name)",
 }
 
