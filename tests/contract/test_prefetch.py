@@ -50,6 +50,7 @@ class World:
     folder: Path
     subscriptions: list[PrefetchSettings]
     max_size: int
+    settings: Settings = field(init=False)
     origin: AskedOrigin = field(init=False)
     faults: FaultyOrigin = field(init=False)
     store: DiskStore = field(init=False)
@@ -83,7 +84,7 @@ class World:
     async def running(self, *, prefetching: bool = True) -> AsyncIterator[World]:
         self.root.mkdir(parents=True, exist_ok=True)
         self.metrics = Metrics()
-        settings = Settings.model_validate(
+        self.settings = settings = Settings.model_validate(
             {
                 "origin": OriginSettings(url=self.root.as_uri()),
                 "catalog": {"refresh": REFRESH_S},
@@ -220,7 +221,7 @@ async def test_where_the_store_has_room_for_one_version_alone_the_older_makes_it
         assert it.stored() == {new}
 
 
-@pytest.mark.parametrize("way", ["unpin", "evict"])
+@pytest.mark.parametrize("way", ["unpin", "evict", "raise max_size"])
 async def test_what_found_no_room_is_tried_again_as_soon_as_somebody_makes_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -232,12 +233,18 @@ async def test_what_found_no_room_is_tried_again_as_soon_as_somebody_makes_some(
         await eventually(lambda: asked.outcome, "an operator's own is here")
         digest = it.publish(name("1.0"))
         await eventually(lambda: [each.reason for each in it.prefetch.status().missing] == ["no_room"], "no room")
-        await it.store.pin("operator", frozenset())
-        if way == "unpin":
-            it.prefetch.look()
+        if way == "raise max_size":
+            limits = it.settings.store.model_copy(update={"max_size": 1024 * MIB})
+            settings = it.settings.model_copy(update={"store": limits})
+            it.store.reload(settings)
+            it.prefetch.reload(settings)
         else:
-            await it.store.evict(other)
-        await eventually(lambda: it.stored() == {digest}, "it has room now")
+            await it.store.pin("operator", frozenset())
+            if way == "unpin":
+                it.prefetch.look()
+            else:
+                await it.store.evict(other)
+        await eventually(partial(is_stored, it, digest), "it has room now")
 
 
 async def test_a_withdrawn_version_loses_its_pin_and_the_next_newest_comes(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ class Prefetcher:
         if _of(settings) != _of(self._settings):
             self._subscribe(settings)
             self._renewed.set()
+        self.look()  # there may be more room than before
 
     def _subscribe(self, settings: Settings) -> None:
         self._settings = settings
