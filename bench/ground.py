@@ -42,7 +42,7 @@ class Sizes:
     wrk_s: int = 4
 
 
-QUICK = Sizes(big=128 * MIB, limited=60 * MB, crowd=30 * MB, wrk_s=1)
+QUICK = Sizes(big=32 * MIB, limited=20 * MB, crowd=10 * MB, wrk_s=1)
 
 
 @dataclass(frozen=True)
