@@ -178,6 +178,18 @@ async def test_the_newest_versions_for_this_machine_are_fetched_and_pinned(tmp_p
         assert it.metric("prefetch_lag_seconds") == 0
 
 
+async def test_the_newest_version_comes_first(tmp_path: Path) -> None:
+    it = world(tmp_path, ("app/*", 9))
+    for minor in range(9):
+        it.publish(name(f"1.{minor}"))
+    async with it.running():
+        it.faults.hold_at(MIB)
+        await eventually(lambda: len(it.transfers.flights()) == 2, "the prefetching slots are full")
+        assert {flight.target for flight in it.transfers.flights()} == {name("1.8"), name("1.7")}
+        queued = [each.target for each in it.prefetch.status().missing if each.state == "queued"]
+        assert queued == [name(f"1.{minor}") for minor in range(6, -1, -1)]
+
+
 async def test_when_nothing_changes_a_refresh_is_one_listing_for_all_subscriptions(tmp_path: Path) -> None:
     async with world(tmp_path, ("app/*", 1), ("app/app-0*", 3)).running() as it:
         digests = {it.publish(name(f"0.{minor}.0")) for minor in range(4)}

@@ -18,6 +18,12 @@ def queue_of(*targets: TargetPath, randomly: float = 0.0) -> Queue:
     return queue
 
 
+def test_what_is_newly_wanted_stands_where_it_is_said_to() -> None:
+    queue = queue_of(A, B)
+    queue.want(dict.fromkeys((C, B, A), Priority.PREFETCH))
+    assert [queue.next(0), queue.next(0), queue.next(0)] == [C, B, A]
+
+
 def test_what_was_wanted_first_comes_first_but_for_what_somebody_waits_for() -> None:
     queue = queue_of(A, B)
     queue.want({A: Priority.PREFETCH, B: Priority.PREFETCH, C: Priority.CLIENT})

@@ -86,6 +86,12 @@ def test_what_lacks_nothing_but_room_gets_that_of_the_older_one_and_no_more() ->
     assert chosen(two, names, here=here, crowded_out=newest) == names[1:], "the other one has yet to come"
 
 
+def test_the_newest_of_each_app_comes_first_and_then_the_one_before() -> None:
+    names = [f"{app}/{app}-{version}-x86_64" for app in ("a", "b") for version in ("9", "10", "11")]
+    wants = subscriptions(("*", 3)).rank([TargetPath(name) for name in names]).choose(lambda _: True, lambda _: False)
+    assert [want.target.split("-")[1] for want in wants] == ["11", "11", "10", "10", "9", "9"]
+
+
 def test_what_is_ranked_again_is_read_anew_only_where_it_is_new() -> None:
     of = subscriptions(("app/*", 1))
     assert chosen(of, APP) == ["app/app-0.10.0-x86_64"]

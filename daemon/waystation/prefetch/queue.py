@@ -41,7 +41,6 @@ class Queue:
         self._randomly = randomly
         self._items: dict[TargetPath, Item] = {}
         self._running: dict[TargetPath, Item] = {}
-        self._taken_in = 0
         self._origin_losses = 0
         self._origin_away_until = 0.0
 
@@ -61,15 +60,14 @@ class Queue:
         return frozenset(self._running)
 
     def want(self, wanted: Mapping[TargetPath, Priority]) -> None:
-        """Replace the whole set; what is running goes on."""
+        """Replace the whole set, of one priority in the order in which it comes; what is running goes on."""
         for target in self._items.keys() - wanted.keys():
             del self._items[target]
-        for target, priority in wanted.items():
-            if target in self._items:
-                self._items[target].priority = priority
+        for order, (target, priority) in enumerate(wanted.items()):
+            if item := self._items.get(target):
+                item.priority, item.order = priority, order
             elif target not in self._running:
-                self._taken_in += 1
-                self._items[target] = Item(target, priority, self._taken_in)
+                self._items[target] = Item(target, priority, order)
 
     def forgive(self, targets: Iterable[TargetPath]) -> None:
         """There is news of these: try them at once."""

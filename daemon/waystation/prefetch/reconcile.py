@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,7 +17,7 @@ from waystation.errors import StoreError
 from waystation.model import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from waystation.catalog.interface import Catalog
     from waystation.model import Artifact, Digest, TargetPath
@@ -38,7 +39,7 @@ class Known:
     by_digest: Callable[[Digest], Artifact | None]
 
 
-def pins_for(wants: frozenset[Want], pinned: frozenset[Digest], known: Known) -> frozenset[Digest]:
+def pins_for(wants: Iterable[Want], pinned: frozenset[Digest], known: Known) -> frozenset[Digest]:
     """Choose an owner's pins: what its held wants stand for, and nothing else.
 
     As long as it can't be told what some of them stand for, what is pinned and may be theirs stays pinned: no answer
@@ -63,7 +64,7 @@ class Reconciler:
         self._store = store
         self._queue = queue
         self._wall = wall
-        self._wants: dict[str, frozenset[Want]] = {}
+        self._wants: dict[str, tuple[Want, ...]] = {}
         self._missing_since: dict[TargetPath, float] = {}
         """For the lag: since when a target is published, or was lost, without being here."""
         self._unknown_since: dict[TargetPath, float] = {}
@@ -71,7 +72,7 @@ class Reconciler:
 
     # --- what is said --------------------------------------------------------------------------
 
-    async def want(self, owner: str, wants: frozenset[Want]) -> None:
+    async def want(self, owner: str, wants: tuple[Want, ...]) -> None:
         """Replace an owner's whole set of wants: pins first, then the queue.
 
         Raises:
@@ -133,13 +134,11 @@ class Reconciler:
 
     def wanted(self) -> Mapping[TargetPath, Artifact | None]:
         """Every target that should be here, with what it stands for where that is known: wants, and what is pinned."""
-        wanted: dict[TargetPath, Artifact | None] = {}
+        wants = chain.from_iterable(self._wants.values())
+        wanted = {want.target: self._known.standing(want.target) for want in wants}
         for digest in frozenset().union(*self._store.pins().values()):
             if artifact := self._known.by_digest(digest):
-                wanted[artifact.target] = artifact
-        for wants in self._wants.values():
-            for want in wants:
-                wanted[want.target] = self._known.standing(want.target)
+                wanted.setdefault(artifact.target, artifact)
         return wanted
 
     def is_here(self, target: TargetPath) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from fnmatch import translate
-from itertools import islice
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING
 
 from waystation.catalog.listing import literal_prefix
@@ -29,20 +29,23 @@ class Ranking:
 
     def choose(
         self, is_here: Callable[[TargetPath], bool], lacks_room: Callable[[TargetPath], bool]
-    ) -> frozenset[Want]:
+    ) -> tuple[Want, ...]:
         """Choose the newest versions of each app; and until those are here, hold the newest ones that are.
+
+        They are given in the order in which they should come: first the newest of each app, then the one before.
 
         So a new version takes the place of an old one only once it has come, and losing the origin in between
         leaves this machine with what it had. Where nothing but room is in its way, the old one makes that room.
         """
-        chosen: set[TargetPath] = set()
+        chosen = []
         for newest_first, count in self._ranked:
-            taken = newest_first[:count]
-            chosen.update(taken)
+            taken = list(newest_first[:count])
+            chosen.append(taken)
             missing = sum(1 for target in taken if not is_here(target) and not lacks_room(target))
             if missing:
-                chosen.update(islice(filter(is_here, newest_first[count:]), missing))
-        return frozenset(Want(target, Priority.PREFETCH, hold=True) for target in chosen)
+                taken.extend(islice(filter(is_here, newest_first[count:]), missing))
+        in_turn = dict.fromkeys(chain.from_iterable(zip_longest(*chosen)))
+        return tuple(Want(target, Priority.PREFETCH, hold=True) for target in in_turn if target)
 
 
 class Subscriptions:
