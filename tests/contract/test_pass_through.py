@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from dataclasses import replace
 from hashlib import sha256
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from transfers import MIB, FullDisk, eventually, read, world
-from waystation.errors import Denied, DigestMismatch, NoRoom, PieceMismatch, TransferError
+from waystation.disk import Disk
+from waystation.errors import Denied, DigestMismatch, NoRoom, PieceMismatch, StoreUnusable, TransferError
 from waystation.model import CacheResult, Digest, Priority, Span
 from waystation.store.memory_spool import STEP_BYTES
 
@@ -264,6 +266,44 @@ async def test_closing_ends_what_is_passed_through(it: World) -> None:
         assert it.passing.used_bytes == 0
         with pytest.raises(TransferError, match="given up"):
             await anything_but_an_end(runs)
+
+
+async def test_a_disk_that_refuses_costs_no_client_what_can_be_passed_through(tmp_path: Path, metrics: Metrics) -> None:
+    class ReadOnly(Disk):
+        """One that the system no longer writes to, as it does behind an error of the device."""
+
+        refuses = False
+
+        def open(self, path: Path, flags: int, mode: int = 0o640) -> int:
+            if self.refuses and flags & (os.O_WRONLY | os.O_RDWR):
+                raise OSError(errno.EROFS, "Read-only file system")
+            return super().open(path, flags, mode)
+
+        def rename(self, old: Path, new: Path) -> None:
+            if self.refuses:
+                raise OSError(errno.EROFS, "Read-only file system")
+            super().rename(old, new)
+
+    disk = ReadOnly()
+    async with world(tmp_path, metrics, disk=disk, pass_through=LIMIT) as it:
+        stored = await it.artifact(3 * MIB, name="app/stored-1-x86_64", seed=9)
+        await it.fetch(stored)
+        await eventually(lambda: not it.transfers.flights(), "a blob")
+        disk.refuses = True
+        with pytest.raises(StoreUnusable, match="Read-only"):
+            await it.store.distrust(stored.digest, "a test says so")
+        for artifact in (stored, await it.artifact(20 * MIB)):
+            async with it.transfers.open(artifact) as body:
+                assert await read(body) == it.bytes_of(artifact)
+                assert body.cache is CacheResult.PASSED
+        whole = await it.artifact(MIB, pieces=False, name="app/whole-1-x86_64", seed=8)
+        with pytest.raises(StoreUnusable, match="Read-only"):
+            await it.fetch(whole)
+        disk.refuses = False
+        assert await it.fetch(stored) == it.bytes_of(stored)
+        await eventually(lambda: not it.transfers.flights(), "a blob again")
+        async with it.transfers.open(stored) as body:
+            assert body.cache is CacheResult.HIT
 
 
 async def test_a_disk_that_fills_up_in_mid_flight_cuts_off_who_was_served_and_passes_through_who_was_not(

@@ -8,7 +8,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
-from waystation.errors import DigestMismatch, NoRoom, NotStored, TransferError
+from waystation.errors import DigestMismatch, NoRoom, NotStored, StoreUnusable, TransferError
 from waystation.model import CacheResult, Priority, Span
 from waystation.transfer.flight import Flight
 from waystation.transfer.pace import Pace
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from waystation.config import Settings, TransferSettings
+    from waystation.errors import StoreError
     from waystation.model import Artifact, Digest
     from waystation.origin.interface import Origin
     from waystation.status import FlightStatus, MemoryStatus
@@ -167,17 +168,18 @@ class Flights:
         del self._flights[flight.artifact.digest]
         self._metrics.flights.dec()
 
-    def _pass(self, flight: Flight, span: Span, no_room: NoRoom) -> Passage:
-        """Start what needs no room in the store, for one client of a flight that found none.
+    def _pass(self, flight: Flight, span: Span, refusal: StoreError) -> Passage:
+        """Start what needs no room in the store, for one client of a flight that the store did not take.
 
         Raises:
-            NoRoom: `no_room`, where the artifact leaves only as a whole; or there is no memory for it either.
+            StoreError: `refusal`, where the artifact leaves only as a whole.
+            NoRoom: there is no memory for it.
             TransferError: nothing is started any more.
         """
         self._check_open()
         artifact = flight.artifact
         if not self._pass_through or not flight.pieces or not artifact.pieces:
-            raise no_room
+            raise refusal
         wanted = pieces_to_pass(artifact.size_bytes, artifact.pieces.piece_length, span)
         passage = Passage(
             artifact,
@@ -232,7 +234,7 @@ class Hit:
 class Ride:
     """A body that is arriving; its descriptor is its own, since a slow reader may outlive the flight.
 
-    Where its flight finds no room in the store, it goes on alone in a passage.
+    Where its flight finds no room in the store, or a disk that refuses, it goes on alone in a passage.
     """
 
     def __init__(
@@ -241,7 +243,7 @@ class Ride:
         flight: Flight,
         cache: CacheResult,
         priority: Priority,
-        pass_through: Callable[[Flight, Span, NoRoom], Passage],
+        pass_through: Callable[[Flight, Span, StoreError], Passage],
     ) -> None:
         self.artifact = artifact
         self.cache = cache
@@ -262,10 +264,10 @@ class Ride:
         runs = self._flight.runs(self._rider, span)
         try:
             run = await anext(runs, None)
-        except NoRoom as no_room:
+        except (NoRoom, StoreUnusable) as refusal:
             if self._fd is not None:
                 raise
-            self._passage = self._pass_through(self._flight, span, no_room)
+            self._passage = self._pass_through(self._flight, span, refusal)
             self.cache = CacheResult.PASSED
             runs = self._passage.runs(span)
             run = await anext(runs, None)
