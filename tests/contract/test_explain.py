@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -345,6 +346,10 @@ async def test_what_finds_no_room_is_passed_through_as_long_as_others_leave_memo
         artifact = await world.parts.admission.admit(NAME)
         async with world.parts.transfers.open(artifact) as other:
             await anext(other.runs(Span(0, len(data))))
+            async with asyncio.timeout(20):
+                # All of it is here, and its client still reads.
+                while world.parts.transfers.flights()[0].state != "done":
+                    await asyncio.sleep(0)
             told, code = await admin.explain(NAME), (await world.ask(PATH)).code
     assert (told["answer"]["code"], told["answer"]["reason"], code) == (507, "no_room", 507)
     assert f"of the {3 * MIB} that are set aside {len(data)} are in use" in told["answer"]["message"]

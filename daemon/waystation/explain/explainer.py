@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from waystation.store.interface import Store
     from waystation.transfer.interface import Transfers
 
+_TAKES_RIDERS = frozenset({"queued", "fetching", "sealing"})
+"""What is passed through has one client, also while it is done and that client still reads."""
 SHOWN_REFUSALS = 3
 
 
@@ -108,7 +110,7 @@ class Explainer:
         return Here(
             blob=store.blob(Digest(digest)) if digest else None,
             partial=digest is not None and store.has_partial(Digest(digest)),
-            flight=next((one for one in flights if one.digest == digest and one.state != "passing"), None),
+            flight=next((one for one in flights if one.digest == digest and one.state in _TAKES_RIDERS), None),
             pinned_by=tuple(sorted(owner for owner, digests in store.pins().items() if digest in digests)),
             room=store.room_for(size_bytes) if size_bytes is not None else None,
             memory=self._daemon.transfers.memory_for(seen.now.artifact) if seen and seen.now else None,
