@@ -75,6 +75,16 @@ def test_an_order_that_changes_for_years_does_not_grow() -> None:
     assert len(order._heap) < 10
 
 
+def test_an_order_does_not_grow_while_its_first_one_waits_and_others_come_and_go() -> None:
+    order = VerificationOrder()
+    order.put(A, 0, suspect=False)
+    for number in range(1, 10_000):
+        order.put(B, number, suspect=False)
+        assert order.first() == A
+        order.remove(B)
+    assert len(order._heap) < 1100
+
+
 def index_of(*verified: tuple[Digest, int]) -> Index:
     index = Index(1000, 0)
     index.recovered([Held(digest, 10, 0, at, at) for digest, at in verified], [])
