@@ -19,6 +19,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from peers.minio import MinioServer, running_minio
 from peers.toxiproxy import Toxiproxy, running_toxiproxy
@@ -96,3 +97,10 @@ def metrics() -> Metrics:
 @pytest.fixture
 def disk() -> Disk:
     return Disk()
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A test that runs a verb in this process silences its log: not that of the tests behind it."""
+    yield
+    structlog.reset_defaults()

@@ -8,6 +8,7 @@ from chaos.cycles import run, table
 
 MB = 1000 * 1000
 CYCLES = 600
+POOLED = 8
 
 
 async def test_what_is_fetched_and_evicted_leaves_neither_memory_nor_descriptors_behind() -> None:
@@ -17,4 +18,5 @@ async def test_what_is_fetched_and_evicted_leaves_neither_memory_nor_descriptors
     grown = statistics.median(s.resident_bytes for s in late) - statistics.median(s.resident_bytes for s in early)
     assert grown < 1.5 * MB, table(samples)
     assert {sample.descriptors for sample in samples[2:]} == {samples[-1].descriptors}, table(samples)
-    assert {sample.threads for sample in late} == {samples[-1].threads}, table(samples)
+    # Pools start their threads one by one, as they are needed; a thread left behind by each cycle would be hundreds.
+    assert samples[-1].threads - samples[2].threads <= POOLED, table(samples)
