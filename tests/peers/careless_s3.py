@@ -7,20 +7,19 @@ the client signed, a request without it is signed anew.
 from __future__ import annotations
 
 import http.client
-import threading
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from peers.http_proxy import HttpProxy
 from peers.s3 import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+    from http.server import BaseHTTPRequestHandler
 
     from peers.s3 import S3Server
 
@@ -30,10 +29,11 @@ _NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code></Error>"
 _OWN_HEADERS = ("connection", "transfer-encoding", "content-length")
 
 
-class CarelessS3:
+class CarelessS3(HttpProxy):
     """Listens on 127.0.0.1:`port`; a context manager."""
 
     def __init__(self, server: S3Server, *, manner: Manner) -> None:
+        super().__init__()
         self.server = server
         self.manner: Manner = manner
         self.before: Callable[[str, str], None] = lambda _method, _path: None
@@ -42,40 +42,9 @@ class CarelessS3:
         """Called when it was answered, before the client hears of it."""
         self.answer_headers: dict[str, str] = {}
         """Replace those of the server."""
-        proxy = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                proxy._answer(self)
-
-            do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - the names that http.server looks for
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as http.server calls it
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-
-    @property
-    def endpoint_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """Pass it on in this server's manner."""
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         path = handler.path.partition("?")[0]
         self.before(handler.command, path)

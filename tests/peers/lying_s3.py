@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from peers.http_proxy import HttpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+    from http.server import BaseHTTPRequestHandler
 
 
 @dataclass
@@ -31,47 +31,18 @@ Lie = tuple["Callable[[Exchange], None] | None", "Callable[[Exchange], None] | N
 """What happens before a range is asked of MinIO, and to MinIO's answer."""
 
 
-class LyingS3:
+class LyingS3(HttpProxy):
     """Listens on 127.0.0.1:`port`; a context manager. Requests without Range pass unchanged."""
 
     def __init__(self, target_port: int) -> None:
+        super().__init__()
         self.lie: Lie = (None, None)
         self.ranges = 0
         self.range_bytes = 0
-        proxy = self
+        self._target_port = target_port
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                proxy._answer(self, target_port)
-
-            do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as http.server calls it
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-
-    @property
-    def endpoint_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _answer(self, handler: BaseHTTPRequestHandler, target_port: int) -> None:
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """Pass it on, with the lie where it is a range."""
         exchange = Exchange(dict(handler.headers.items()), 0)
         ranged = exchange.headers.get("Range")
         before, after = self.lie if ranged else (None, None)
@@ -80,7 +51,7 @@ class LyingS3:
             exchange.offset = int(ranged.removeprefix("bytes=").split("-")[0])
         if before:
             before(exchange)
-        connection = http.client.HTTPConnection("127.0.0.1", target_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._target_port, timeout=20)
         try:
             connection.request(handler.command, handler.path, headers=exchange.headers)
             response = connection.getresponse()
