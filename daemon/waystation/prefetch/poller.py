@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from waystation.errors import BadTarget, CatalogError, OriginError, UnknownTarget, Unreachable, WaystationError
+from waystation.errors import BadTarget, CatalogError, OriginError, UnknownTarget, WaystationError
 from waystation.model import parse_target
+from waystation.prefetch.backoff import backoff_s, named_wait_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -134,6 +135,6 @@ class Poller:
         if self.trouble is None:
             log.warning("poll_failed", reason=error.reason, detail=str(error), advice=error.advice)
         self.trouble = str(error)
-        backoff_s = min(FIRST_BACKOFF_S * 2.0 ** min(self._failures - 1, 32), max(LONGEST_BACKOFF_S, self._refresh_s))
-        named_s = (error.retry_after_s if isinstance(error, Unreachable) else None) or 0.0
-        return max(SHORTEST_PAUSE_S, named_s, backoff_s * (1 - self._randomly() / 2))
+        longest_s = max(LONGEST_BACKOFF_S, self._refresh_s)
+        wait_s = backoff_s(FIRST_BACKOFF_S, self._failures, longest_s, at_random=self._randomly())
+        return max(SHORTEST_PAUSE_S, named_wait_s(error), wait_s)

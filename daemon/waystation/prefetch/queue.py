@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from waystation.errors import NoRoom, OriginError, Unreachable
+from waystation.errors import NoRoom, OriginError
+from waystation.prefetch.backoff import backoff_s, named_wait_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -121,15 +122,12 @@ class Queue:
         item.error = error
         if isinstance(error, OriginError) and error.transient:
             self._origin_losses += 1
-            wait_s = self._jittered(FIRST_ORIGIN_WAIT_S, self._origin_losses, LONGEST_ORIGIN_WAIT_S)
-            named_s = (error.retry_after_s if isinstance(error, Unreachable) else None) or 0.0
-            self._origin_away_until = max(self._origin_away_until, now + max(wait_s, named_s))
+            wait_s = backoff_s(
+                FIRST_ORIGIN_WAIT_S, self._origin_losses, LONGEST_ORIGIN_WAIT_S, at_random=self._randomly()
+            )
+            self._origin_away_until = max(self._origin_away_until, now + max(wait_s, named_wait_s(error)))
         else:
             self._origin_losses = 0
             item.failures += 1
-            item.not_before = now + self._jittered(FIRST_WAIT_S, item.failures, LONGEST_WAIT_S)
+            item.not_before = now + backoff_s(FIRST_WAIT_S, item.failures, LONGEST_WAIT_S, at_random=self._randomly())
         self._items[target] = item
-
-    def _jittered(self, first_s: float, times: int, longest_s: float) -> float:
-        """Double with each failure, and shorten at random so that a thousand machines don't come back as one."""
-        return min(first_s * 2.0 ** min(times - 1, 32), longest_s) * (1 - self._randomly() / 2)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waystation.errors import NotWatchable, OriginError, Unreachable
+from waystation.prefetch.backoff import backoff_s, named_wait_s
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -59,9 +60,8 @@ class Watcher:
                 log.info("notifications_interrupted", reason=error.reason, detail=str(error))
             self.state = "connecting"
             failures += 1
-            wait_s = min(FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 32), LONGEST_BACKOFF_S)
-            named_s = (error.retry_after_s if isinstance(error, Unreachable) else None) or 0.0
-            await asyncio.sleep(max(named_s, wait_s * (1 - self._randomly() / 2)))
+            wait_s = backoff_s(FIRST_BACKOFF_S, failures, LONGEST_BACKOFF_S, at_random=self._randomly())
+            await asyncio.sleep(max(named_wait_s(error), wait_s))
 
     async def _listen(self) -> OriginError:
         """Listen to one stream; return why it ended."""
