@@ -21,7 +21,9 @@ TargetPath = NewType("TargetPath", str)
 """A target's name in the catalog, checked by `parse_target`."""
 
 RESERVED_APPS = frozenset({"root", "targets", "snapshot", "timestamp", "metadata"})
-RESERVED_SUFFIXES = (".sha256", ".pieces", ".provenance.json")
+CHECKSUM_SUFFIX = ".sha256"
+PIECES_SUFFIX = ".pieces"
+RESERVED_SUFFIXES = (CHECKSUM_SUFFIX, PIECES_SUFFIX, ".provenance.json")
 MAX_TARGET_BYTES = 1024  # an S3 key's own limit
 MAX_FILE_BYTES = 255 - max(map(len, RESERVED_SUFFIXES))
 """How long a published file's name may be: most filesystems, and MinIO, hold 255 bytes, its longest ending included."""

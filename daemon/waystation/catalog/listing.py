@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from waystation.errors import BadTarget
-from waystation.model import parse_target
+from waystation.model import CHECKSUM_SUFFIX, PIECES_SUFFIX, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from waystation.model import TargetPath
     from waystation.origin.interface import ObjectInfo
 
-_PIECES, _CHECKSUM = ".pieces", ".sha256"
 _WILDCARDS = "*?["
 
 
@@ -42,9 +41,9 @@ class Listing:
 
     def take(self, key: str, etag: str) -> Iterator[Listed]:
         """See the next key; give the targets on which nothing more can follow."""
-        if (held := self._by_name.get(key.removesuffix(_PIECES))) and key.endswith(_PIECES):
+        if (held := self._by_name.get(key.removesuffix(PIECES_SUFFIX))) and key.endswith(PIECES_SUFFIX):
             held.has_pieces = True
-        elif (held := self._by_name.get(key.removesuffix(_CHECKSUM))) and key.endswith(_CHECKSUM):
+        elif (held := self._by_name.get(key.removesuffix(CHECKSUM_SUFFIX))) and key.endswith(CHECKSUM_SUFFIX):
             held.announced = True
         else:
             try:
@@ -62,7 +61,7 @@ class Listing:
         yield from self._given_up_to(None)
 
     def _given_up_to(self, key: str | None) -> Iterator[Listed]:
-        while self._held and (key is None or self._held[0].target + _CHECKSUM <= key):
+        while self._held and (key is None or self._held[0].target + CHECKSUM_SUFFIX <= key):
             held = self._held.popleft()
             del self._by_name[held.target]
             if held.announced or not held.has_pieces:

@@ -33,6 +33,7 @@ from waystation.errors import (
     Unreachable,
     WaystationError,
 )
+from waystation.model import CHECKSUM_SUFFIX, PIECES_SUFFIX
 from waystation.pieces import MAX_PIECES_FILE_BYTES
 from waystation.status import CatalogStatus
 
@@ -244,8 +245,8 @@ class PlainCatalog:
     async def _read(self, name: TargetPath, found: ObjectInfo | None) -> tuple[ObjectInfo, bytes | None, bytes | None]:
         """Read what lies beside the object, and unless it was found already the object's own state, in one round."""
         async with asyncio.TaskGroup() as group:
-            pieces = group.create_task(_outcome(self._beside, f"{name}.pieces", MAX_PIECES_FILE_BYTES))
-            checksum = group.create_task(_outcome(self._beside, f"{name}.sha256", MAX_CHECKSUM_BYTES))
+            pieces = group.create_task(_outcome(self._beside, name + PIECES_SUFFIX, MAX_PIECES_FILE_BYTES))
+            checksum = group.create_task(_outcome(self._beside, name + CHECKSUM_SUFFIX, MAX_CHECKSUM_BYTES))
             head = await _outcome(self._head, name) if found is None else found
             if isinstance(head, WaystationError):
                 pieces.cancel()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from waystation.errors import BadTarget, Missing
-from waystation.model import parse_target
+from waystation.model import CHECKSUM_SUFFIX, PIECES_SUFFIX, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +45,7 @@ async def count_unvouched(origin: Origin, *, most_keys: int = MOST_KEYS, most_he
             break
         keys.add(found.key)
     targets = targets_of(keys)
-    bare = [target for target in targets if f"{target}.sha256" not in keys and f"{target}.pieces" not in keys]
+    bare = [target for target in targets if target + CHECKSUM_SUFFIX not in keys and target + PIECES_SUFFIX not in keys]
     few = asyncio.Semaphore(_HEADS_AT_ONCE)
 
     async def is_unvouched(target: TargetPath) -> bool:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from waystation.errors import DirectoryAsked, MalformedRequest, Misdirected, NotAnArtifact
+from waystation.model import CHECKSUM_SUFFIX, PIECES_SUFFIX
 
 MAX_PATH_BYTES = 4096
 """A target has at most 1024 bytes; percent-encoding triples them."""
@@ -52,7 +53,7 @@ _FIXED = {
 _OF_TARGETS = frozenset({RouteName.ARTIFACT, RouteName.BUCKET, RouteName.CHECKSUM, RouteName.PIECES})
 _ARTIFACTS = "/artifacts/"
 _BLOBS = "/blobs/sha256/"
-_DESCRIPTIONS = ((".sha256", RouteName.CHECKSUM), (".pieces", RouteName.PIECES))
+_DESCRIPTIONS = ((CHECKSUM_SUFFIX, RouteName.CHECKSUM), (PIECES_SUFFIX, RouteName.PIECES))
 
 
 class Paths:

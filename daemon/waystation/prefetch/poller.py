@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from waystation.errors import BadTarget, CatalogError, OriginError, UnknownTarget, WaystationError
-from waystation.model import parse_target
+from waystation.model import CHECKSUM_SUFFIX, parse_target
 from waystation.prefetch.backoff import backoff_s, named_wait_s
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ log = structlog.get_logger()
 SHORTEST_PAUSE_S = 1.0
 FIRST_BACKOFF_S = 2.0
 LONGEST_BACKOFF_S = 60.0
-_ANNOUNCEMENT = ".sha256"
 
 
 class Poller:
@@ -91,7 +90,7 @@ class Poller:
 
     async def hear(self, key: str) -> None:
         """The origin tells that something happened to a key."""
-        name = key.removesuffix(_ANNOUNCEMENT)
+        name = key.removesuffix(CHECKSUM_SUFFIX)
         try:
             target = parse_target(name)
         except BadTarget:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from waystation.errors import BadTarget, Conflict, Denied, RevisionChanged, WaystationError
-from waystation.model import RESERVED_SUFFIXES, parse_target
+from waystation.model import CHECKSUM_SUFFIX, PIECES_SUFFIX, RESERVED_SUFFIXES, parse_target
 from waystation.publish.announcement import announce
 from waystation.publish.fingerprint import fingerprint_object
 
@@ -97,7 +97,7 @@ class _Candidate:
 async def _candidates(origin: Origin, prefix: str) -> list[_Candidate]:
     listed = {found.key: found async for found in origin.list(prefix)}
     return [
-        _Candidate(found, has_pieces=f"{key}.pieces" in listed, has_checksum=f"{key}.sha256" in listed)
+        _Candidate(found, has_pieces=key + PIECES_SUFFIX in listed, has_checksum=key + CHECKSUM_SUFFIX in listed)
         for key, found in listed.items()
         if not key.endswith(RESERVED_SUFFIXES) and not key.startswith(_NOT_ARTIFACTS)
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from waystation.catalog.checksums import MAX_CHECKSUM_BYTES, parse_checksum
 from waystation.errors import AlreadyExists, Conflict, Missing, Overwritten
-from waystation.model import Digest
+from waystation.model import CHECKSUM_SUFFIX, PIECES_SUFFIX, Digest
 from waystation.pieces import MAX_PIECES_FILE_BYTES, MalformedPieces, parse_pieces
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def all_parts(target: TargetPath, fingerprint: Fingerprint) -> list[tuple[str, bytes]]:
     """Write all that announces a target, keys and bodies, the last one last."""
-    checksum = (f"{target}.sha256", fingerprint.checksum_file(target))
+    checksum = (target + CHECKSUM_SUFFIX, fingerprint.checksum_file(target))
     pieces = fingerprint.pieces_file()
-    return [checksum] if pieces is None else [(f"{target}.pieces", pieces), checksum]
+    return [checksum] if pieces is None else [(target + PIECES_SUFFIX, pieces), checksum]
 
 
 async def missing_parts(origin: Origin, target: TargetPath, fingerprint: Fingerprint) -> list[tuple[str, bytes]]:
@@ -32,7 +32,7 @@ async def missing_parts(origin: Origin, target: TargetPath, fingerprint: Fingerp
     """
     claimed = await claimed_digest(origin, target)
     if claimed not in (None, fingerprint.digest):
-        raise _contradiction(target, f"{target}.sha256", claimed, fingerprint)
+        raise _contradiction(target, target + CHECKSUM_SUFFIX, claimed, fingerprint)
     *pieces, checksum = all_parts(target, fingerprint)
     missing = [] if not pieces or await _has_pieces(origin, target, fingerprint) else pieces
     return missing if claimed else [*missing, checksum]
@@ -73,7 +73,7 @@ async def _read_back(origin: Origin, target: TargetPath, fingerprint: Fingerprin
 async def claimed_digest(origin: Origin, target: TargetPath) -> Digest | None:
     """Read what ``<target>.sha256`` says, None where there is none."""
     try:
-        _, body = await origin.get(f"{target}.sha256", limit_bytes=MAX_CHECKSUM_BYTES)
+        _, body = await origin.get(target + CHECKSUM_SUFFIX, limit_bytes=MAX_CHECKSUM_BYTES)
     except Missing:
         return None
     return parse_checksum(body, target)
@@ -81,7 +81,7 @@ async def claimed_digest(origin: Origin, target: TargetPath) -> Digest | None:
 
 async def _has_pieces(origin: Origin, target: TargetPath, fingerprint: Fingerprint) -> bool:
     """Compare by root: it is the same for every piece length, which is its writer's choice."""
-    key = f"{target}.pieces"
+    key = target + PIECES_SUFFIX
     try:
         _, body = await origin.get(key, limit_bytes=MAX_PIECES_FILE_BYTES)
     except Missing:

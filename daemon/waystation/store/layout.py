@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from waystation.disk import read_file
 from waystation.errors import StoreFormat, StoreLocked, StoreUnusable
+from waystation.model import PIECES_SUFFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from waystation.disk import Disk
     from waystation.model import Digest
 
-PIECES_SUFFIX = ".pieces"
 TEMPORARY_SUFFIX = ".new"
 """What `replace_file` leaves behind when it is interrupted ends so, and begins with a dot."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from waystation.errors import LayerMismatch
+from waystation.model import PIECES_SUFFIX
 from waystation.pieces import MAX_PIECES_FILE_BYTES, MalformedPieces, parse_pieces
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ async def fetch_pieces(origin: Origin, artifact: Artifact) -> CheckedPieces:
         LayerMismatch: it is not the one that the catalog read.
         OriginError: the origin does not give it.
     """
-    key = f"{artifact.key}.pieces"
+    key = artifact.key + PIECES_SUFFIX
     _, body = await origin.get(key, limit_bytes=MAX_PIECES_FILE_BYTES)
     return _check(body, artifact, key)
 
