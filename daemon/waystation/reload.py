@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-NOT_THE_DAEMONS = frozenset({"origin.writes", "takeover.match"})
+NOT_THE_DAEMONS = frozenset({"origin.writes", "takeover.enabled", "takeover.match"})
 """Keys that only other verbs read, and those read the file each time."""
 
 

@@ -223,13 +223,13 @@ async def test_a_credentials_file_that_cannot_be_used_says_why(
     assert "s3cr3t" not in str(denied.value)
 
 
-async def test_credentials_that_systemd_passes_are_read_in_its_folder_and_missed_in_words_outside(
+async def test_credentials_that_systemd_passes_are_read_in_its_folder_and_outside_in_the_unit_s(
     bucket: Bucket, bucket_settings: OriginSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put("key", BODY)
     settings = bucket_settings.model_copy(update={"credentials_file": Path("%d/credentials")})
     async with opened(settings) as origin:
-        with pytest.raises(Denied, match="systemd passed this process no credentials") as denied:
+        with pytest.raises(Denied, match=r"/run/credentials/waystation\.service/credentials can't be read") as denied:
             await origin.head("key")
     assert "--set origin.credentials_file" in denied.value.advice
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))

@@ -246,8 +246,24 @@ def test_a_dead_daemon_takes_nothing_over(site: Site) -> None:
     site.station.stop()
     dead = site.takeover("on")
     assert (dead.returncode, "no daemon runs here" in dead.stderr) == (1, True)
-    assert site.takeover("on", "--if-ready").returncode == 0
+    assert site.takeover("on", "--if-ready", "--set", "takeover.enabled=true").returncode == 0
     assert not ruleset()
+    assert fetch(site) == BODY
+
+
+def test_the_units_take_over_only_where_the_configuration_says_so(site: Site) -> None:
+    left = site.takeover("on", "--if-ready")
+    assert (left.returncode, "[takeover] enabled is not set" in left.stderr) == (0, True)
+    assert not ruleset()
+    assert site.takeover("on", "--if-ready", "--set", "takeover.enabled=true").returncode == 0
+    assert "redirect to" in ruleset()
+
+
+def test_a_bucket_that_is_away_keeps_nobody_from_what_is_cached(site: Site) -> None:
+    assert site.station.get(f"/{site.bucket.name}/{TARGET}").body == BODY
+    for relay in site.relays.values():
+        relay.stop()
+    on(site)
     assert fetch(site) == BODY
 
 

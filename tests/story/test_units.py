@@ -14,13 +14,14 @@ import pytest
 
 from peers.processes import wait_until
 from peers.station import Station
+from waystation.takeover.ruleset import removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
 SERVICE = UNITS / "waystation.service"
-PROGRAM = "/opt/waystation/bin/waystation"
+PROGRAMS = re.compile("/opt/waystation/bin/waystation|/usr/sbin/nft")
 HIGHEST_EXPOSURE = 1.5
 VERSIONS = ("1.0.0", "1.1.0")
 
@@ -45,7 +46,7 @@ def installed(tmp_path: Path) -> Path:
     for unit in (*UNITS.glob("waystation.*"), UNITS / "nomad.service.d/waystation.conf"):
         copy = tmp_path / unit.relative_to(UNITS)
         copy.parent.mkdir(exist_ok=True)
-        copy.write_text(unit.read_text().replace(PROGRAM, "/bin/true"))
+        copy.write_text(PROGRAMS.sub("/bin/true", unit.read_text()))
     (tmp_path / "nomad.service").write_text("[Service]\nExecStart=/bin/true\n")
     return tmp_path
 
@@ -83,9 +84,15 @@ def test_the_user_and_the_folders_can_be_made(tmp_path: Path) -> None:
 def test_the_nomad_drop_in_and_the_stop_can_t_keep_anything_from_going_on() -> None:
     """A takeover that fails must neither end the daemon nor keep Nomad from starting."""
     for unit in (SERVICE, UNITS / "nomad.service.d/waystation.conf"):
-        lines = [line for line in unit.read_text().splitlines() if "waystation takeover" in line and line[0] != "#"]
-        assert lines
-        assert all(re.match(r"Exec\w+=\+-", line) for line in lines)
+        lines = [line for line in unit.read_text().splitlines() if "takeover" in line or "nft" in line]
+        commands = [line for line in lines if line.startswith("Exec")]
+        assert commands
+        assert all(re.match(r"Exec\w+=\+-", line) for line in commands)
+
+
+def test_what_ends_the_takeover_without_the_program_removes_what_the_program_makes() -> None:
+    ends = re.findall(r'^Exec(?:Stop|StopPost)=\+-/usr/sbin/nft "(.*)"$', SERVICE.read_text(), re.MULTILINE)
+    assert [end.split("; ") for end in ends] == [removal().splitlines()] * 2
 
 
 # --- the sandbox against the daemon ----------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`waystation takeover`: send jobs that use the bucket's own URL to the mirror, and give the address back."""
 
+import asyncio
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from waystation.cli.options import AsJson, ConfigFile, Overrides, read_settings
 from waystation.cli.output import counted, print_json, print_note, print_table
 from waystation.cli.running import run_verb
 from waystation.config import Settings
-from waystation.errors import ConfigError, DaemonError, TakeoverError
+from waystation.errors import ConfigError, DaemonError, OriginError, TakeoverError
 from waystation.model import Match, parse_match
 from waystation.takeover.nft import Nft
 from waystation.takeover.redirect import give_back, plan, take_over
@@ -24,6 +25,9 @@ MatchOption = Annotated[
     str | None,
     typer.Option("--match", metavar="CGROUP", help='Whose connections; else [takeover] match. Or "user:NAME".'),
 ]
+
+COUNT_S = 30.0
+"""The unit waits for it, no longer than its TimeoutStartSec=."""
 
 app = typer.Typer(**PLAIN)
 
@@ -38,7 +42,11 @@ def on(
     *,
     match: MatchOption = None,
     if_ready: Annotated[
-        bool, typer.Option("--if-ready", help="Do nothing, and succeed, while the daemon can't serve.")
+        bool,
+        typer.Option(
+            "--if-ready",
+            help="For units: do nothing, and succeed, where [takeover] enabled is not set or the daemon can't serve.",
+        ),
     ] = False,
     force: Annotated[
         bool,
@@ -50,9 +58,13 @@ def on(
 ) -> None:
     """Redirect the origin's address to the mirror, replacing what stands; only while the daemon can serve."""
     settings = read_settings(config, overrides)
-    redirect = run_verb(_on(settings, _wanted(settings, match), if_ready=if_ready, force=force))
+    wanted = _wanted(settings, match)
+    left = if_ready and not settings.takeover.enabled
+    redirect = None if left else run_verb(_on(settings, wanted, if_ready=if_ready, force=force))
     if as_json:
         print_json(_record(redirect))
+    elif left:
+        print_note("[takeover] enabled is not set: nothing is taken over.")
     elif redirect is None:
         print_note("The daemon here can't serve yet: nothing is taken over.")
     else:
@@ -103,8 +115,9 @@ def _row(rule: Standing) -> tuple[str, ...]:
 
 
 async def _on(settings: Settings, match: Match, *, if_ready: bool, force: bool) -> Redirect | None:
+    daemon, nft = AdminClient(settings.admin.socket), Nft()
     try:
-        station = await AdminClient(settings.admin.socket).status()
+        station = await daemon.status()
     except DaemonError:
         if if_ready:
             return None
@@ -119,17 +132,40 @@ async def _on(settings: Settings, match: Match, *, if_ready: bool, force: bool) 
     redirect = await plan(settings.origin.endpoint_url, pid=station["pid"], listen=station["listen"], match=match)
     if not force:
         await _refuse_what_would_break(settings)
-    await take_over(redirect, Nft())
-    return redirect
+    await take_over(redirect, nft)
+    if await _lives(daemon, station["pid"]):
+        return redirect
+    # It ended while the rule was on its way: its unit removed the rule before it stood.
+    await give_back(nft)
+    if if_ready:
+        return None
+    raise TakeoverError("the daemon ended meanwhile: nothing is taken over", advice="Run this again.")
+
+
+async def _lives(daemon: AdminClient, pid: int) -> bool:
+    try:
+        return bool((await daemon.status())["pid"] == pid)
+    except DaemonError:
+        return False
 
 
 async def _refuse_what_would_break(settings: Settings) -> None:
-    """What the mirror would refuse, the bucket would have served."""
+    """What the mirror would refuse, the bucket would have served; a bucket that is away serves nothing."""
     if settings.catalog.missing_checksum == "pin-first":
         return
     origin = open_origin(settings, Metrics())
     try:
-        count = await count_unvouched(origin)
+        async with asyncio.timeout(COUNT_S):
+            count = await count_unvouched(origin)
+    except OriginError as error:
+        if error.transient:
+            return
+        raise
+    except TimeoutError as error:
+        raise TakeoverError(
+            f"the bucket's keys could not be looked through within {COUNT_S:g} s",
+            advice="Run `waystation doctor` to see what the mirror would refuse, then allow pin-first or give --force.",
+        ) from error
     finally:
         await origin.close()
     if count.unvouched:

@@ -3,7 +3,7 @@
 from waystation.config.loading import ENV_PREFIX, load_settings
 from waystation.config.places import ENV_CONFIG, default_config_path
 from waystation.config.settings import (
-    PASSED,
+    PASSED_TO_THE_UNIT,
     AdminSettings,
     CatalogSettings,
     LogLevel,
@@ -20,7 +20,7 @@ from waystation.config.units import human_size, parse_duration, parse_size
 __all__ = [
     "ENV_CONFIG",
     "ENV_PREFIX",
-    "PASSED",
+    "PASSED_TO_THE_UNIT",
     "AdminSettings",
     "CatalogSettings",
     "LogLevel",

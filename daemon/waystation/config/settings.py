@@ -15,7 +15,9 @@ from waystation.config.units import parse_duration, parse_size
 from waystation.model import RESERVED_SUFFIXES, parse_match
 
 PASSED = "%d"
-"""In front of `credentials_file`, as in a unit: the folder of the credentials that systemd passes to this process."""
+"""In front of `credentials_file`, as in a unit: the folder of the credentials that systemd passes to the daemon."""
+PASSED_TO_THE_UNIT = Path("/run/credentials/waystation.service")
+"""That folder for everyone else: root's verbs read what the daemon has (systemd.exec(5), "Credentials")."""
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 PositiveSize = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
@@ -48,9 +50,9 @@ class OriginSettings(_Section):
     @property
     def credentials_path(self) -> Path | None:
         """Where `credentials_file` is: ``%d/…`` is in the folder that systemd passes; else it stays as it is."""
-        file, passed = self.credentials_file, os.environ.get("CREDENTIALS_DIRECTORY")
-        if file and passed and file.parts[0] == PASSED:
-            return Path(passed, *file.parts[1:])
+        file = self.credentials_file
+        if file and file.parts[0] == PASSED:
+            return Path(os.environ.get("CREDENTIALS_DIRECTORY") or PASSED_TO_THE_UNIT, *file.parts[1:])
         return file
 
     @property
@@ -180,6 +182,8 @@ class AdminSettings(_Section):
 class TakeoverSettings(_Section):
     """The redirect of the origin's own address to the mirror."""
 
+    enabled: bool = False
+    """Whether the units take it over whenever the daemon can serve."""
     match: str = "system.slice/nomad.service"
 
     @field_validator("match")

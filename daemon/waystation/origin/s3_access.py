@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 
-from waystation.config import PASSED
+from waystation.config import PASSED_TO_THE_UNIT
 from waystation.errors import NoCredentials, Unreachable
 from waystation.origin.s3_model import slim_loader
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from waystation.config import OriginSettings
 
 PASSED_ADVICE = (
-    "waystation.service passes them (LoadCredential=); outside of it name the file itself:"
+    "waystation.service has them while it runs (LoadCredential=), for itself and for root; else name the file itself:"
     " --set origin.credentials_file=/etc/waystation/credentials"
 )
 
@@ -85,11 +85,11 @@ def _session_that_trusts(tls: ssl.SSLContext) -> type[AIOHTTPSession]:
 
 def _read_keys(file: Path) -> dict[str, str]:
     """Read an AWS shared-credentials file, the profile of AWS_PROFILE or ``default``; no message shows its content."""
-    advice = "Correct [origin] credentials_file: an AWS credentials file, readable by the daemon's user."
-    if file.parts[0] == PASSED:
-        raise NoCredentials(
-            f"credentials_file {file}: systemd passed this process no credentials", advice=PASSED_ADVICE
-        )
+    advice = (
+        PASSED_ADVICE
+        if file.parent == PASSED_TO_THE_UNIT
+        else "Correct [origin] credentials_file: an AWS credentials file, readable by the daemon's user."
+    )
     profile = os.environ.get("AWS_PROFILE") or "default"
     parser = configparser.RawConfigParser()
     try:
