@@ -44,6 +44,8 @@ class Fingerprint:
     size_bytes: int
     pieces: tuple[PieceTree, PieceLayer] | None
     """None for an empty file, which has no tree."""
+    needs: tuple[str, ...] = ()
+    """What these bytes need of the machine that runs them, as whoever made them found out."""
 
     def checksum_file(self, target: TargetPath) -> bytes:
         """Write the body of ``<target>.sha256``."""
@@ -54,7 +56,7 @@ class Fingerprint:
         if self.pieces is None:
             return None
         tree, layer = self.pieces
-        return dump_pieces(PiecesLine(self.digest, self.size_bytes, tree), layer)
+        return dump_pieces(PiecesLine(self.digest, self.size_bytes, tree, self.needs), layer)
 
 
 async def fingerprint_file(file: Path, progress: Progress = silent) -> Fingerprint:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from waystation.errors import AlreadyExists, BadTarget, Conflict, Missing, Overwritten
+from waystation.errors import AlreadyExists, BadTarget, Conflict, Missing, Overwritten, SourceChanged
 from waystation.model import ARCH_ALIASES, published_target
 from waystation.publish.adoption import adopt_objects
 from waystation.publish.announcement import announce, missing_parts
@@ -65,9 +65,20 @@ class Publisher:
         self._writer = writer
 
     async def publish(
-        self, file: Path, *, app: str, version: str, arch: str | None = None, progress: Progress = silent
+        self,
+        file: Path,
+        *,
+        app: str,
+        version: str,
+        arch: str | None = None,
+        needs: tuple[str, ...] = (),
+        digest: Digest | None = None,
+        progress: Progress = silent,
     ) -> Published:
         """Hash a file, create its object, then announce it; run again, it finishes what died.
+
+        `needs`: what it needs of the machine that runs it; kept where it is published for the first time.
+        `digest`: what the file must be, where somebody has looked at it before.
 
         Raises:
             BadTarget, BadBundle: the name or the file can't be published.
@@ -77,7 +88,9 @@ class Publisher:
             OriginError: the origin refuses or is away.
         """
         target = bundle_target(app, version, machine_arch() if arch is None else arch)
-        fingerprint = await fingerprint_file(file, progress)
+        fingerprint = replace(await fingerprint_file(file, progress), needs=needs)
+        if digest not in (None, fingerprint.digest):
+            raise SourceChanged(f"{file} has changed since it was checked: its sha256 was {digest}")
         await missing_parts(self._origin, target, fingerprint)  # a conflict shows before anything is uploaded
         etag, created = await self._create(target, file, fingerprint, progress)
         if created:  # looked at before it is announced, too: no longer than needed may the two contradict each other
