@@ -39,11 +39,9 @@ STEPS = [
 
 
 @pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    """Where the demo makes its folder."""
-    folder = tmp_path / "t"
-    folder.mkdir()
-    return folder
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demo makes its folder, by a path that leaves a Unix socket in it the 107 bytes that it may have."""
+    return tmp_path_factory.mktemp("t")
 
 
 @contextmanager
@@ -132,8 +130,10 @@ def test_with_json_each_step_is_a_line(scratch: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
 )
-def test_a_signal_ends_it_at_once_and_nothing_is_left(scratch: Path, number: signal.Signals, expected: int) -> None:
-    app = scratch.parent / "sleeper-1-x86_64"
+def test_a_signal_ends_it_at_once_and_nothing_is_left(
+    scratch: Path, tmp_path: Path, number: signal.Signals, expected: int
+) -> None:
+    app = tmp_path / "sleeper-1-x86_64"
     app.write_text("#!/bin/sh\nexec /bin/sleep 300\n")  # so that the story stands still in mid-step
     with telling(scratch, *DEMO, "--app", app) as demo:
         wait_until(lambda: any("sleep 300" in line for line in started_by(demo)), "the app runs")
@@ -145,8 +145,8 @@ def test_a_signal_ends_it_at_once_and_nothing_is_left(scratch: Path, number: sig
     assert not left_in(scratch)
 
 
-def test_an_app_that_fails_ends_it_in_one_line_and_nothing_is_left(scratch: Path) -> None:
-    app = scratch.parent / "broken-1-x86_64"
+def test_an_app_that_fails_ends_it_in_one_line_and_nothing_is_left(scratch: Path, tmp_path: Path) -> None:
+    app = tmp_path / "broken-1-x86_64"
     app.write_text("#!/bin/sh\necho no luck today >&2\nexit 3\n")
     status, _, err = tell(scratch, *DEMO, "--app", app)
     assert status == 1
@@ -154,8 +154,8 @@ def test_an_app_that_fails_ends_it_in_one_line_and_nothing_is_left(scratch: Path
     assert "broken-1-x86_64 ended with status 3: no luck today" in err
 
 
-def test_a_file_that_is_no_executable_is_told_in_one_line(scratch: Path) -> None:
-    app = scratch.parent / "text-1-x86_64"
+def test_a_file_that_is_no_executable_is_told_in_one_line(scratch: Path, tmp_path: Path) -> None:
+    app = tmp_path / "text-1-x86_64"
     app.write_text("not a program\n")
     status, _, err = tell(scratch, *DEMO, "--app", app)
     assert status == 1
@@ -163,8 +163,8 @@ def test_a_file_that_is_no_executable_is_told_in_one_line(scratch: Path) -> None
     assert "text-1-x86_64 can't be run: Exec format error" in err
 
 
-def test_an_app_that_is_not_there_is_told_in_one_line(scratch: Path) -> None:
-    status, _, err = tell(scratch, *DEMO, "--app", scratch.parent / "absent")
+def test_an_app_that_is_not_there_is_told_in_one_line(scratch: Path, tmp_path: Path) -> None:
+    status, _, err = tell(scratch, *DEMO, "--app", tmp_path / "absent")
     assert status == 1
     assert err.count("\n") == 1
     assert "absent can't be read" in err
