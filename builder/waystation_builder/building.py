@@ -9,9 +9,9 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from waystation.publish import bundle_target, machine_arch
+from waystation.publish import ARCH_ALIASES, bundle_target, machine_arch
 from waystation_builder.bundlers import Wishes, choose, named
-from waystation_builder.checks import check_executable
+from waystation_builder.checks import DEFAULT_SMOKE, Smoke, check_executable
 from waystation_builder.errors import NotReproducible, Unnamed
 from waystation_builder.identity import NOTHING_SAID, app_name
 from waystation_builder.product import find_product
@@ -39,10 +39,9 @@ class Order:
     """What goes before what the project says of itself."""
     arch: str | None = None
     """This machine's where None."""
-    executable: str | None = None
-    """Which one, where the build leaves several."""
     variables: tuple[str, ...] = ()
     """NAME or NAME=VALUE, for the build alone."""
+    smoke: Smoke = DEFAULT_SMOKE
     twice: bool = False
     """Build again, and compare."""
     echo: bool = False
@@ -69,17 +68,15 @@ def build(order: Order, *, tell: Callable[[str], None]) -> Built:
         bundler, why = named(order.bundler, order.wishes), "--bundler says so"
     tell(f"bundler {bundler.name}: {why}")
     order.output.mkdir(parents=True, exist_ok=True)
+    arch = order.arch or machine_arch()
+    arch = ARCH_ALIASES.get(arch, arch)
     with tempfile.TemporaryDirectory(prefix=".waystation-builder-", dir=order.output) as folder:
-        identity, product = _build_once(order, bundler, Path(folder, "first"))
+        app, version, product = _build_once(order, bundler, arch, Path(folder), is_second=False)
         if order.twice:
             tell("building it again, to compare")
-            _compare(product, _build_once(order, bundler, Path(folder, "second"))[1])
-        app, version = _complete(identity)
-        arch = order.arch or machine_arch()
-        target = bundle_target(app, version, arch)
-        file_name = target.rpartition("/")[2]
-        arch = file_name.rpartition("-")[2]
-        findings = check_executable(product, arch=arch)
+            _compare(product, _build_once(order, bundler, arch, Path(folder, "again"), is_second=True)[2])
+        tell(f"checking {product.name}")
+        findings = check_executable(product, arch=arch, smoke=order.smoke)
         with product.open("rb") as opened:
             digest = file_digest(opened, "sha256").hexdigest()
         record = Record(
@@ -93,28 +90,33 @@ def build(order: Order, *, tell: Callable[[str], None]) -> Built:
             needs=findings.needs,
             smoke=findings.smoke,
         )
-        file = order.output / file_name
+        file = order.output / product.name
         product.replace(file)
         write_record(file, record)
     return Built(file, record)
 
 
-def _build_once(order: Order, bundler: Bundler, to: Path) -> tuple[Identity, Path]:
-    """Build in a workshop of its own, and take the executable out of it."""
-    with open_workshop(order.source, asked_for=order.variables, echo=order.echo) as workshop:
+def _build_once(order: Order, bundler: Bundler, arch: str, to: Path, *, is_second: bool) -> tuple[str, str, Path]:
+    """Build in a workshop of its own, and take the executable out of it; return app, version and the file."""
+    to.mkdir(exist_ok=True)
+    with open_workshop(order.source, asked_for=order.variables, is_second=is_second, echo=order.echo) as workshop:
         identity = order.identity
         if identity.name is None or identity.version is None:
             identity = identity.over(bundler.identify(workshop))
-        app, _ = _complete(identity)
+        app, version = _complete(identity)
+        file = to / bundle_target(app, version, arch).rpartition("/")[2]
         bundler.build(workshop, app)
-        product = find_product(workshop.out, wanted=order.executable)
-        shutil.copyfile(product, to)
-        to.chmod(0o755)
-    return identity, to
+        shutil.copyfile(find_product(workshop.out, wanted=order.wishes.executable), file)
+        file.chmod(0o755)
+    return app, version, file
 
 
 def _complete(identity: Identity) -> tuple[str, str]:
-    """Take name and version as a target has them."""
+    """Take name and version as a target has them.
+
+    Raises:
+        Unnamed: one of them is not known.
+    """
     if identity.name is None:
         raise Unnamed("the project does not say its name", advice=_ADVICE.format("app"))
     if identity.version is None:

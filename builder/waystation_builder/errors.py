@@ -94,6 +94,16 @@ class SmokeFailed(Unrunnable):
         self.last_lines = last_lines
 
 
+class NoUserNamespaces(SmokeFailed):
+    """It needs user namespaces, and this machine allows none."""
+
+    reason = "no_user_namespaces"
+    advice = (
+        "Allow them here and where it is to run (user.max_user_namespaces, kernel.unprivileged_userns_clone, "
+        "kernel.apparmor_restrict_unprivileged_userns), or build a static executable."
+    )
+
+
 class NoConfinement(BuildError):
     """This machine does not let us make the root that the try runs in."""
 

@@ -43,6 +43,8 @@ class Workshop:
     """For what nobody keeps."""
     environment: Mapping[str, str]
     log: Path
+    is_second: bool
+    """Built before, and now again to compare."""
     echo: bool
     """Show what the build writes, on standard error."""
 
@@ -95,7 +97,9 @@ class Workshop:
 
 
 @contextmanager
-def open_workshop(source: Path, *, asked_for: Sequence[str] = (), echo: bool = False) -> Iterator[Workshop]:
+def open_workshop(
+    source: Path, *, asked_for: Sequence[str] = (), is_second: bool = False, echo: bool = False
+) -> Iterator[Workshop]:
     """Copy a project to its place, all times set to its last commit's; the place is gone afterwards.
 
     Two builds of folders of one name wait for each other, for they have the same place.
@@ -119,6 +123,7 @@ def open_workshop(source: Path, *, asked_for: Sequence[str] = (), echo: bool = F
                 place / "scratch",
                 build_environment(os.environ, epoch=epoch, asked_for=asked_for),
                 place / "log",
+                is_second,
                 echo,
             )
             workshop.out.mkdir()

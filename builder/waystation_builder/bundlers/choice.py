@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from waystation_builder.bundlers.command import Command
+from waystation_builder.bundlers.nix import Nix
+from waystation_builder.bundlers.pyinstaller import PyInstaller
 from waystation_builder.errors import NothingToBuild
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from waystation_builder.bundlers.interface import Bundler
+    from waystation_builder.bundlers.wishes import Wishes
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the user said of how to build; None and empty where nothing."""
-
-    command: str | None = None
-
-
-def bundlers(wishes: Wishes) -> Sequence[Bundler]:
-    """Make every bundler, in the order in which they are asked: what a user says first, then what says most itself."""
-    return [Command(wishes.command)]
+_BUNDLERS: Sequence[Callable[[Wishes], Bundler]] = (Nix, PyInstaller, Command)
+"""What says most of how it is to be built is asked first."""
+NAMES = (Nix.name, PyInstaller.name, Command.name)
 
 
 def choose(folder: Path, wishes: Wishes) -> tuple[Bundler, str]:
-    """Pick a bundler by what is in the folder, and say why.
+    """Pick a bundler by what the user said and by what is in the folder, and say why.
 
     Raises:
         NothingToBuild: none finds anything.
     """
-    for bundler in bundlers(wishes):
+    if wishes.command is not None:
+        return Command(wishes), "--command says how"
+    for bundler in (make(wishes) for make in _BUNDLERS):
         if why := bundler.claim(folder):
             return bundler, why
     raise NothingToBuild(f"there is nothing in {folder} that a bundler knows")
@@ -41,4 +38,4 @@ def choose(folder: Path, wishes: Wishes) -> tuple[Bundler, str]:
 
 def named(name: str, wishes: Wishes) -> Bundler:
     """Take the bundler of that name."""
-    return next(bundler for bundler in bundlers(wishes) if bundler.name == name)
+    return next(bundler for bundler in (make(wishes) for make in _BUNDLERS) if bundler.name == name)

@@ -10,6 +10,7 @@ from waystation_builder.identity import Identity, read_identity
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from waystation_builder.bundlers.wishes import Wishes
     from waystation_builder.workshop import Workshop
 
 _KNOWN = {
@@ -27,12 +28,10 @@ class Command:
 
     name: ClassVar[str] = "command"
 
-    def __init__(self, command: str | None) -> None:
-        self._command = command
+    def __init__(self, wishes: Wishes) -> None:
+        self._command = wishes.command
 
     def claim(self, folder: Path) -> str | None:
-        if self._command is not None:
-            return "--command says how"
         return next((f"there is a {file}" for file in _KNOWN if (folder / file).is_file()), None)
 
     def identify(self, workshop: Workshop) -> Identity:

@@ -9,11 +9,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-import typer
-from typer.main import get_command
-
 from waystation.publish import BadTarget, ConfigError, WaystationError, configure_logs
-from waystation_builder.cli.verbs import app
+from waystation_builder.cli.arguments import PROGRAM, WrongUse, parse
+from waystation_builder.cli.verbs import perform
 from waystation_builder.errors import BuildFailed, SmokeFailed
 
 if TYPE_CHECKING:
@@ -37,21 +35,22 @@ def run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     configure_logs("silent")  # what fails is told by its error
     try:
-        get_command(app).main(args=arguments or ["--help"], prog_name="waystation-builder", standalone_mode=False)
+        perform(parse(arguments or ["--help"]))
         sys.stdout.flush()
     except WaystationError as error:
         _tell_error(error, as_json=as_json)
         return _WRONG_USE if isinstance(error, ConfigError | BadTarget) else _FAILED
-    except typer.TyperException as error:
-        path = getattr(getattr(error, "ctx", None), "command_path", "waystation-builder")
-        _tell("usage", error.format_message(), f"See `{path} --help`.", (), as_json=as_json)
+    except WrongUse as error:
+        _tell("usage", str(error), f"See `{error.program} --help`.", (), as_json=as_json)
         return _WRONG_USE
+    except SystemExit as ended:  # of --help and --version
+        return int(ended.code or 0) if arguments else _WRONG_USE
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit's own flush shall be quiet
         return _FAILED
-    return _DONE if arguments else _WRONG_USE
+    return _DONE
 
 
 def _tell_error(error: WaystationError, *, as_json: bool) -> None:
@@ -71,7 +70,7 @@ def _tell(
     for line in last_lines:
         print(f"  {printable(line)}", file=sys.stderr)
     sentences = [f"{message.rstrip('.')}.", advice] if advice else [message]
-    print("waystation-builder:", printable(" ".join(" ".join(sentences).split())), file=sys.stderr)
+    print(f"{PROGRAM}:", printable(" ".join(" ".join(sentences).split())), file=sys.stderr)
 
 
 def printable(text: str) -> str:

@@ -5,7 +5,7 @@ The builder, a distribution of its own, imports from here and from nowhere else 
 
 from waystation.config import Settings, human_size, load_settings
 from waystation.errors import BadTarget, ConfigError, WaystationError
-from waystation.model import Digest
+from waystation.model import ARCH_ALIASES, Digest
 from waystation.publish.adoption import Adopted
 from waystation.publish.fingerprint import Progress
 from waystation.publish.opening import open_publisher, open_writer
@@ -14,6 +14,7 @@ from waystation.publish.stanza import artifact_stanza, mirror_base
 from waystation.telemetry.logs import configure_logs
 
 __all__ = [
+    "ARCH_ALIASES",
     "Adopted",
     "BadTarget",
     "ConfigError",
