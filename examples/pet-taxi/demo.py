@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="app", description="A page that asks for a series B.")
     parser.add_argument("--version", action="version", version=f"app {version('app')}")
     parser.parse_args()
-    serve("127.0.0.1", parse_port())
+    serve(os.environ.get("HOST") or "127.0.0.1", parse_port())
 
 
 if __name__ == "__main__":
