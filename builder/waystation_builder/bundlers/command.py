@@ -27,6 +27,7 @@ class Command:
     """Runs a command in the project's folder; without one, the usual one of its language."""
 
     name: ClassVar[str] = "command"
+    tool: ClassVar[str | None] = None
 
     def __init__(self, wishes: Wishes) -> None:
         self._command = wishes.command

@@ -15,6 +15,8 @@ class Bundler(Protocol):
     """One way from a project's folder to an executable."""
 
     name: ClassVar[str]
+    tool: ClassVar[str | None]
+    """The program without which it can do nothing."""
 
     def claim(self, folder: Path) -> str | None:
         """Say what in the folder makes this the bundler for it; None where nothing does."""

@@ -26,6 +26,7 @@ class Nix:
     """Asks Nix; an executable that needs nothing else of the store is not bundled, unless a bundler is named."""
 
     name: ClassVar[str] = "nix"
+    tool: ClassVar[str | None] = "nix"
 
     def __init__(self, wishes: Wishes) -> None:
         self._attribute = wishes.nix_attribute

@@ -46,6 +46,7 @@ class PyInstaller:
     """Installs the project, as locked, into an environment of its own, and bundles one of its commands."""
 
     name: ClassVar[str] = "pyinstaller"
+    tool: ClassVar[str | None] = None
 
     def __init__(self, wishes: Wishes) -> None:
         self._python = wishes.python

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from waystation_builder.bundlers.poetry_lock import poetry_requirements
 from waystation_builder.errors import BuildError
 
 if TYPE_CHECKING:
@@ -32,32 +33,11 @@ def locked_requirements(workshop: Workshop, uv: str) -> Path | None:
     if (lock := folder / "poetry.lock").is_file():
         written = workshop.scratch / "requirements.txt"
         try:
-            written.write_text(poetry_requirements(tomllib.loads(lock.read_text())))
+            project = tomllib.loads((folder / "pyproject.toml").read_text())
+            written.write_text(poetry_requirements(tomllib.loads(lock.read_text()), project))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BuildError(
                 f"poetry.lock can't be used: {error}", advice="Write it anew with `poetry lock`."
             ) from error
         return written
     return next((folder / name for name in _AS_THEY_ARE if (folder / name).is_file()), None)
-
-
-def poetry_requirements(lock: dict[str, Any]) -> str:
-    """Write the main group of a poetry.lock (format 2.1, by poetry 2) as requirements.
-
-    Raises:
-        ValueError: it is older, or has packages that no index has.
-    """
-    version = str(lock["metadata"]["lock-version"])
-    if tuple(map(int, version.split("."))) < (2, 1):
-        raise ValueError(f"its format is {version}, and 2.1 was the first that tells groups apart")
-    lines: list[str] = []
-    for package in lock.get("package", []):
-        if "main" not in package["groups"]:
-            continue
-        if "source" in package and package["source"].get("type") != "legacy":
-            raise ValueError(f"{package['name']} comes from {package['source'].get('type')}, not from an index")
-        markers = package.get("markers", "")
-        marker = markers.get("main", "") if isinstance(markers, dict) else markers
-        hashes = " ".join(f"--hash={file['hash']}" for file in package["files"])
-        lines.append(f"{package['name']}=={package['version']}{f' ; {marker}' if marker else ''} {hashes}")
-    return "\n".join(lines) + "\n"

@@ -159,7 +159,7 @@ def _execute(order: dict[str, Any], failures: int) -> NoReturn:
         signal.signal(number, signal.SIG_DFL)
     try:
         if order["probe"]:
-            _unshare(_NEWUSER)
+            _unshare(_NEWUSER | _NEWNS)  # with the rights in it that the archives use
             os._exit(0)
         os.execve(arguments[0], arguments, order["environment"])  # noqa: S606 - this is what it is for
     except OSError as error:

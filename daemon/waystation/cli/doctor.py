@@ -10,7 +10,8 @@ from waystation.cli.entry import PLAIN
 from waystation.cli.findings import tell_findings
 from waystation.cli.options import AsJson, ConfigFile, Overrides
 from waystation.cli.running import run_verb
-from waystation.doctor import Finding, examine_configuration, examine_machine
+from waystation.doctor import Finding, examine_configuration, examine_machine, examine_needs
+from waystation.model import TargetPath, parse_target
 
 app = typer.Typer(**PLAIN)
 
@@ -25,6 +26,10 @@ def doctor(
             help="Also write to the origin as publishers do: 16 race for a scratch key, which is then removed.",
         ),
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TARGET", help="Only check whether this machine has what TARGET needs to run."),
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -33,11 +38,16 @@ def doctor(
 
     Ends with status 1 where something fails; warnings alone end with 0.
     """
-    tell_findings(run_verb(_examine(config, tuple(overrides or ()), publish=publish)), as_json=as_json)
+    wanted = None if target is None else parse_target(target)
+    tell_findings(run_verb(_examine(config, tuple(overrides or ()), wanted, publish=publish)), as_json=as_json)
 
 
-async def _examine(config: Path | None, overrides: Sequence[str], *, publish: bool) -> list[Finding]:
+async def _examine(
+    config: Path | None, overrides: Sequence[str], target: TargetPath | None, *, publish: bool
+) -> list[Finding]:
     settings, findings = await examine_configuration(config, overrides)
-    if settings is not None:
-        findings += await examine_machine(settings, publish=publish)
-    return findings
+    if settings is None:
+        return findings
+    if target is not None:
+        return findings + await examine_needs(settings, target)
+    return findings + await examine_machine(settings, publish=publish)

@@ -16,6 +16,7 @@ from waystation.doctor.daemon import Daemon, DaemonHere
 from waystation.doctor.disk import DiskSpace
 from waystation.doctor.finding import Finding, Level, worst
 from waystation.doctor.listing import Listing
+from waystation.doctor.needs import Needs
 from waystation.doctor.ports import Ports
 from waystation.doctor.reading import Reading
 from waystation.doctor.store import StoreFolder
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from waystation.config import Settings
     from waystation.doctor.finding import Check
+    from waystation.model import TargetPath
 
 PATIENCE_S = 120.0
 """So long one check may take."""
@@ -66,6 +68,15 @@ async def examine_machine(settings: Settings, *, publish: bool, wall: Callable[[
         _examine_origin(settings, publish=publish),
     )
     return [finding for part in parts for finding in part]
+
+
+async def examine_needs(settings: Settings, target: TargetPath) -> list[Finding]:
+    """Check whether this machine has what one target needs to run."""
+    origin = open_origin(settings, Metrics())
+    try:
+        return await _findings(Needs(origin, target))
+    finally:
+        await origin.close()
 
 
 async def _examine_origin(settings: Settings, *, publish: bool) -> list[Finding]:
