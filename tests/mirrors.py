@@ -18,6 +18,7 @@ from waystation.telemetry.metrics import Metrics
 from waystation.transfer.layer import fetch_pieces
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
@@ -92,6 +93,8 @@ class World:
     parts: Parts
     mirror: Mirror
     metrics: Metrics
+    tls: ssl.SSLContext | None = None
+    """How clients speak to it; None: without TLS."""
 
     @property
     def port(self) -> int:
@@ -122,7 +125,7 @@ class World:
         return digest
 
     async def connect(self, *, receive_buffer: int = 2**16) -> Client:
-        return Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=receive_buffer))
+        return Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=receive_buffer, ssl=self.tls))
 
     async def ask(self, path: str, *fields: str, method: str = "GET", host: str = "127.0.0.1") -> Answer:
         """Ask once, on a connection of its own."""
@@ -172,6 +175,7 @@ async def running_mirror(
     transfers: Callable[[Parts], Transfers] | None = None,
     ready: bool = True,
     drain: bool = True,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[World]:
     root = folder / "origin"
     root.mkdir(parents=True, exist_ok=True)
@@ -202,7 +206,7 @@ async def running_mirror(
         )
         await served.start()
         try:
-            yield World(root, parts, served, metrics)
+            yield World(root, parts, served, metrics, tls)
         finally:
             if drain:
                 await served.drain()

@@ -14,6 +14,7 @@ from stores import random_bytes
 from waystation.model import CacheResult, Priority, Span
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -92,10 +93,14 @@ def pieces(count: int, size_bytes: int = len(DATA)) -> list[Step]:
 
 @asynccontextmanager
 async def playing(
-    tmp_path: Path, *plays: list[Step], mirror: MirrorSettings | None = None, data: bytes = DATA
+    tmp_path: Path,
+    *plays: list[Step],
+    mirror: MirrorSettings | None = None,
+    data: bytes = DATA,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[tuple[World, Script]]:
     script = Script(tmp_path / "bytes", list(plays))
     script.file.write_bytes(data)
-    async with running_mirror(tmp_path, transfers=lambda _: script, mirror=mirror) as world:
+    async with running_mirror(tmp_path, transfers=lambda _: script, mirror=mirror, tls=tls) as world:
         world.put(NAME, data)
         yield world, script

@@ -32,6 +32,13 @@ class ConfigError(WaystationError):
     advice = "Correct the named setting; docs/configuration.md lists every key."
 
 
+class CertificateError(ConfigError):
+    """The mirror's certificate and key can't be used, or would be refused by every client."""
+
+    reason = "certificate"
+    advice = "Correct [mirror] tls_cert and tls_key; docs/configuration.md says what they must be."
+
+
 # --- names ---------------------------------------------------------------------------------------
 
 
@@ -307,6 +314,13 @@ class SlowRequest(RequestError):
 
     reason = "slow_request"
     advice = "Send the whole request at once, or raise [mirror] header_timeout."
+
+
+class PlainHttp(RequestError):
+    """Plain HTTP came to a port that speaks TLS."""
+
+    reason = "plain_http"
+    advice = "Ask with https://, or at a port that [mirror] listen has as http://."
 
 
 class Misdirected(RequestError):

@@ -22,6 +22,7 @@ from waystation.admin.store_verbs import StoreVerbs
 from waystation.assembly import open_parts
 from waystation.errors import NoCredentials, OriginError
 from waystation.explain.explainer import Explainer, Surroundings
+from waystation.mirror.listeners import Listener
 from waystation.mirror.replies import status_code
 from waystation.mirror.server import Mirror
 from waystation.origin.opening import check_access
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PROBE_PAUSE_S = 5.0
+HTTPS = "https"
+"""What a socket unit calls its sockets (``FileDescriptorName=``) at which TLS is spoken."""
 TELL_PAUSE_S = 5.0
 """How often systemd is told in words how the daemon is, at the least."""
 
@@ -59,7 +62,7 @@ async def serve(read: Callable[[], Settings]) -> None:
     configure_logs(settings.log.level, settings.log.format)
     stop, again = _on_signals()
     systemd = Notifier.of(os.environ)
-    lent = take_sockets(os.environ)
+    lent = [Listener(passed.socket, passed.name == HTTPS) for passed in take_sockets(os.environ)]
     began = time.monotonic()
     metrics = Metrics()
     metrics.build_info.info({"version": version("waystation"), "python": platform.python_version()})
@@ -122,7 +125,7 @@ class _Station:
             parts.settings,
             read,
             (*parts.reloadable, self.mirror, LogLevel(parts.settings.log.level)),
-            check=check_access,
+            check=self._check,
             metrics=parts.metrics,
         )
         explainer = Explainer(
@@ -217,7 +220,13 @@ class _Station:
             prefetch=parts.prefetch.status(),
             refusals=tuple(self.mirror.refusals()),
             reload=self._reload.status,
+            certificate=self.mirror.certificate,
         )
+
+    async def _check(self, settings: Settings) -> None:
+        """Read all files that these settings name, so that taking them up can't fail."""
+        await check_access(settings)
+        await self.mirror.prepare(settings)
 
     async def _pieces_of(self, artifact: Artifact) -> bytes:
         return (await fetch_pieces(self._parts.origin, artifact)).body

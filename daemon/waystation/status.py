@@ -159,6 +159,19 @@ class ReloadStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """The certificate that https clients are shown."""
+
+    names: tuple[str, ...]
+    """DNS names and addresses."""
+    issuer: str
+    not_before: float
+    not_after: float
+    covers_origin: bool | None
+    """Whether the origin's own name is among them; None: the origin has none."""
+
+
+@dataclass(frozen=True, slots=True)
 class StationStatus:
     """The whole daemon, as `waystation status` shows it."""
 
@@ -178,3 +191,5 @@ class StationStatus:
     """The latest first."""
     reload: ReloadStatus | None = None
     """None: the configuration was read once, at the start."""
+    certificate: CertificateStatus | None = None
+    """None: TLS is not spoken."""

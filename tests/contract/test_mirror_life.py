@@ -66,7 +66,7 @@ async def test_a_taken_port_is_an_error_that_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["http://192.0.2.1:4650", "http://no-such-host.invalid:4650"])
 async def test_an_address_that_is_not_here_is_an_error_that_names_it(tmp_path: Path, address: str) -> None:
     with pytest.raises(DaemonError, match=address) as caught:
-        async with running_mirror(tmp_path, mirror=settings(listen=(address,))):
+        async with running_mirror(tmp_path, mirror=settings(listen=(address,), allow_insecure=True)):
             pass
     assert "[mirror] listen" in caught.value.advice
 

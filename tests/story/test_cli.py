@@ -169,7 +169,9 @@ def test_a_stanza_can_name_another_base(shell: Shell) -> None:
         shell.run("stanza", TARGET, "--base", "https://minio.internal/artifacts/").out
     )
     assert f'"http://127.0.0.1:99/artifacts/{TARGET}"' in (
-        shell.run("stanza", TARGET, "--set", "mirror.listen=http://0.0.0.0:99").out
+        shell.run(
+            "stanza", TARGET, "--set", "mirror.listen=http://0.0.0.0:99", "--set", "mirror.allow_insecure=true"
+        ).out
     )
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from waystation.mirror.acceptor import Acceptor
+from waystation.mirror.listeners import Listener
 
 CLIENTS = 5
 
@@ -24,7 +25,7 @@ class Taken(asyncio.Protocol):
 
 
 def acceptor(taken: list[asyncio.BaseTransport], *, limit: int = 100) -> Acceptor:
-    return Acceptor(limit, connect=lambda: Taken(taken), crowded=lambda: None)
+    return Acceptor(limit, connect=lambda _: Taken(taken), crowded=lambda: None)
 
 
 @pytest.mark.parametrize("lent", [False, True])
@@ -35,12 +36,12 @@ async def test_a_lent_socket_s_queue_is_left_to_the_next_and_an_own_one_s_is_tak
         kept = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         kept.setblocking(False)
         first, second = acceptor(taken), acceptor(then)
-        first.start([kept.dup()], lent=lent)
+        first.start([Listener(kept.dup(), secure=False)], lent=lent)
         await asyncio.sleep(0)
         for _ in range(CLIENTS):  # the loop has no turn meanwhile: they are all in the queue
             stack.enter_context(socket.create_connection(kept.getsockname()))
         await first.stop()
-        second.start([kept.dup()], lent=lent)
+        second.start([Listener(kept.dup(), secure=False)], lent=lent)
         async with asyncio.timeout(10):
             while len(taken) + len(then) < CLIENTS:
                 await asyncio.sleep(0.001)
@@ -57,7 +58,7 @@ async def test_who_finds_no_room_before_the_end_is_not_taken_and_dropped() -> No
         kept = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         kept.setblocking(False)
         first, second = acceptor(taken, limit=1), acceptor(then)
-        first.start([kept.dup()], lent=True)
+        first.start([Listener(kept.dup(), secure=False)], lent=True)
         for _ in range(2):
             stack.enter_context(socket.create_connection(kept.getsockname()))
         async with asyncio.timeout(10):
@@ -65,7 +66,7 @@ async def test_who_finds_no_room_before_the_end_is_not_taken_and_dropped() -> No
                 await asyncio.sleep(0.001)
         await first.stop()
         assert len(taken) == 1
-        second.start([kept.dup()], lent=True)
+        second.start([Listener(kept.dup(), secure=False)], lent=True)
         async with asyncio.timeout(10):
             while not then:
                 await asyncio.sleep(0.001)
@@ -80,7 +81,7 @@ async def test_who_waits_for_room_is_let_in_once_the_limit_is_raised() -> None:
         kept = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         kept.setblocking(False)
         mirror = acceptor(taken, limit=1)
-        mirror.start([kept.dup()])
+        mirror.start([Listener(kept.dup(), secure=False)])
         for _ in range(3):
             stack.enter_context(socket.create_connection(kept.getsockname()))
         async with asyncio.timeout(10):

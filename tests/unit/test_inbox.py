@@ -70,3 +70,10 @@ def test_blank_lines_alone_are_nothing() -> None:
     inbox.feed(b"\n" + b"GET")
     assert inbox.take() is None
     assert not inbox.is_empty
+
+
+def test_tls_at_a_port_without_it_is_said() -> None:
+    inbox = Inbox(100)
+    inbox.feed(b"\x16\x03\x01")
+    with pytest.raises(MalformedRequest, match="TLS came"):
+        inbox.take()

@@ -162,12 +162,15 @@ def test_sockets_are_taken_with_the_variables_that_announced_them() -> None:
     ):
         variables, first = passed(four, six, names="a:b")
         taken = take_sockets(variables, first_fd=first)
-        assert [one.getsockname() for one in taken] == [four.getsockname(), six.getsockname()]
-        assert not any(one.get_inheritable() or one.getblocking() for one in taken)
+        assert [(one.name, one.socket.getsockname()) for one in taken] == [
+            ("a", four.getsockname()),
+            ("b", six.getsockname()),
+        ]
+        assert not any(one.socket.get_inheritable() or one.socket.getblocking() for one in taken)
         assert variables == {"PATH": "/bin"}
         assert take_sockets(variables, first_fd=first) == []
         for one in taken:
-            one.close()
+            one.socket.close()
 
 
 def test_sockets_for_another_process_are_left_alone() -> None:

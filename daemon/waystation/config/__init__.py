@@ -1,9 +1,8 @@
 """One settings model, and the way in which it is read."""
 
 from waystation.config.loading import ENV_PREFIX, load_settings
-from waystation.config.places import ENV_CONFIG, default_config_path
+from waystation.config.places import ENV_CONFIG, PASSED_TO_THE_UNIT, default_config_path
 from waystation.config.settings import (
-    PASSED_TO_THE_UNIT,
     AdminSettings,
     CatalogSettings,
     LogLevel,
@@ -14,6 +13,7 @@ from waystation.config.settings import (
     StoreSettings,
     TakeoverSettings,
     TransferSettings,
+    is_loopback,
 )
 from waystation.config.units import human_size, parse_duration, parse_size
 
@@ -33,6 +33,7 @@ __all__ = [
     "TransferSettings",
     "default_config_path",
     "human_size",
+    "is_loopback",
     "load_settings",
     "parse_duration",
     "parse_size",

@@ -7,6 +7,10 @@ from pathlib import Path
 
 SYSTEM_CONFIG = Path("/etc/waystation/waystation.toml")
 ENV_CONFIG = "WAYSTATION_CONFIG"
+PASSED = "%d"
+"""In front of a file's name, as in a unit: the folder of the credentials that systemd passes to the daemon."""
+PASSED_TO_THE_UNIT = Path("/run/credentials/waystation.service")
+"""That folder for everyone else: root's verbs read what the daemon has (systemd.exec(5), "Credentials")."""
 
 
 def _as_user() -> bool:
@@ -51,3 +55,10 @@ def default_config_path() -> Path:
     if named := os.environ.get(ENV_CONFIG):
         return Path(named)
     return _xdg("XDG_CONFIG_HOME", ".config") / "waystation/waystation.toml" if _as_user() else SYSTEM_CONFIG
+
+
+def passed_file(file: Path | None) -> Path | None:
+    """Find ``%d/…`` in the folder that systemd passes; any other file is where it says."""
+    if file and file.parts[0] == PASSED:
+        return Path(os.environ.get("CREDENTIALS_DIRECTORY") or PASSED_TO_THE_UNIT, *file.parts[1:])
+    return file

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from waystation.config.places import default_origin_url, default_socket, default_store_path
+from waystation.config.places import default_origin_url, default_socket, default_store_path, passed_file
 from waystation.config.units import parse_duration, parse_size
 from waystation.model import RESERVED_SUFFIXES, parse_match
-
-PASSED = "%d"
-"""In front of `credentials_file`, as in a unit: the folder of the credentials that systemd passes to the daemon."""
-PASSED_TO_THE_UNIT = Path("/run/credentials/waystation.service")
-"""That folder for everyone else: root's verbs read what the daemon has (systemd.exec(5), "Credentials")."""
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 PositiveSize = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
@@ -49,11 +45,8 @@ class OriginSettings(_Section):
 
     @property
     def credentials_path(self) -> Path | None:
-        """Where `credentials_file` is: ``%d/…`` is in the folder that systemd passes; else it stays as it is."""
-        file = self.credentials_file
-        if file and file.parts[0] == PASSED:
-            return Path(os.environ.get("CREDENTIALS_DIRECTORY") or PASSED_TO_THE_UNIT, *file.parts[1:])
-        return file
+        """Where `credentials_file` is."""
+        return passed_file(self.credentials_file)
 
     @property
     def folder(self) -> Path | None:
@@ -107,6 +100,11 @@ class MirrorSettings(_Section):
     """The HTTP face."""
 
     listen: tuple[str, ...] = Field(default=("http://127.0.0.1:4650",), min_length=1)
+    tls_cert: Path | None = None
+    """The certificate, and behind it those of its issuers, in PEM."""
+    tls_key: Path | None = None
+    allow_insecure: bool = False
+    """Whether other machines may be spoken to without TLS."""
     hosts: tuple[str, ...] = ()
     drain_timeout: Duration = 30.0
     max_connections: int = Field(default=1024, ge=1)
@@ -116,14 +114,35 @@ class MirrorSettings(_Section):
     send_timeout: PositiveDuration = 120.0
     access_log: bool = True
 
+    @property
+    def tls_files(self) -> tuple[Path, Path] | None:
+        """Where certificate and key are; None: TLS is not spoken."""
+        certificate, key = passed_file(self.tls_cert), passed_file(self.tls_key)
+        return (certificate, key) if certificate and key else None
+
     @field_validator("listen")
     @classmethod
-    def _plain_http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _with_port(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for address in value:
-            _check_http_url(address, ("http",))
+            _check_http_url(address, ("http", "https"))
             if urlsplit(address).port is None:
                 raise ValueError(f'"{address}" names no port, expected one like "http://127.0.0.1:4650"')
         return value
+
+    @model_validator(mode="after")
+    def _secure(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together: expected both or none")
+        for address in self.listen:
+            parts = urlsplit(address)
+            if parts.scheme == "https" and not self.tls_cert:
+                raise ValueError(f'listen has "{address}", which needs tls_cert and tls_key')
+            if parts.scheme == "http" and not (self.allow_insecure or _may_be_loopback(parts.hostname or "")):
+                raise ValueError(
+                    f'listen has "{address}", which is open to other machines without TLS:'
+                    " expected https://, an address such as 127.0.0.1, or allow_insecure = true"
+                )
+        return self
 
 
 class StoreSettings(_Section):
@@ -220,6 +239,21 @@ class Settings(_Section):
     takeover: TakeoverSettings = Field(default_factory=TakeoverSettings)
     admin: AdminSettings = Field(default_factory=AdminSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches it: an IP address."""
+    ip = ip_address(address.partition("%")[0])
+    mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
+    return (mapped or ip).is_loopback
+
+
+def _may_be_loopback(host: str) -> bool:
+    """Where a name leads is seen once the mirror listens there."""
+    try:
+        return is_loopback(host)
+    except ValueError:
+        return True
 
 
 def _check_http_url(value: str, schemes: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from waystation.doctor.finding import Finding, Level
 from waystation.errors import DaemonError
-from waystation.mirror.listeners import bind_all
+from waystation.mirror.listeners import bind_all, close_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,5 @@ def _try(address: str) -> PortSeen:
         listeners = bind_all((address,))
     except DaemonError as error:
         return PortSeen(address, error)
-    for listener in listeners:
-        listener.close()
+    close_all(listeners)
     return PortSeen(address, None)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from waystation.mirror.listeners import Listener
+
 log = structlog.get_logger()
 
 REFUSED_PAUSE_S = 0.5
@@ -24,7 +26,9 @@ STOP_S = 0.2
 class Acceptor:
     """Accepts on all sockets, with one limit on the connections of all."""
 
-    def __init__(self, limit: int, *, connect: Callable[[], asyncio.Protocol], crowded: Callable[[], None]) -> None:
+    def __init__(
+        self, limit: int, *, connect: Callable[[Listener], asyncio.Protocol], crowded: Callable[[], None]
+    ) -> None:
         self._limit = limit
         self._taken = 0
         self._released = asyncio.Event()
@@ -35,7 +39,7 @@ class Acceptor:
         self._waiting: set[asyncio.Future[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, listeners: Sequence[socket.socket], *, lent: bool = False) -> None:
+    def start(self, listeners: Sequence[Listener], *, lent: bool = False) -> None:
         """Begin to accept; the sockets are closed by `stop`. `lent`: somebody keeps them open, for the next daemon."""
         self._lent = lent
         self._tasks = [asyncio.create_task(self._accept(listener)) for listener in listeners]
@@ -61,12 +65,12 @@ class Acceptor:
         self._taken -= 1
         self._released.set()
 
-    async def _accept(self, listener: socket.socket) -> None:
+    async def _accept(self, listener: Listener) -> None:
         queue = select.poll()
-        queue.register(listener, select.POLLIN)
-        with listener:
+        queue.register(listener.socket, select.POLLIN)
+        with listener.socket:
             while not self._stopping:
-                await self._until_readable(listener)
+                await self._until_readable(listener.socket)
                 while queue.poll(0) and not self._leaves_them():
                     await self._welcome(listener)
 
@@ -74,7 +78,7 @@ class Acceptor:
         """Whether who is in the queue is the next daemon's."""
         return self._stopping and self._lent
 
-    async def _welcome(self, listener: socket.socket) -> None:
+    async def _welcome(self, listener: Listener) -> None:
         """Take the next in the queue once there is room; until then nobody has been taken who could be let down."""
         if self._taken >= self._limit:
             self._crowded()
@@ -82,13 +86,13 @@ class Acceptor:
             self._released.clear()
             await self._released.wait()
         self._taken += 1
-        client = None if self._leaves_them() else await self._next(listener)
+        client = None if self._leaves_them() else await self._next(listener.socket)
         if client is None:
             self.release()
             return
         client.setblocking(False)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._connect, client)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self._connect(listener), client)
         except OSError as error:  # it was gone before its connection began
             log.info("client_gone_at_once", detail=error.strerror)
             client.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from waystation.errors import RequestError, SlowRequest
 from waystation.mirror.inbox import Inbox
+from waystation.mirror.portions import send_portions
 from waystation.mirror.sendfile import send_file
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class Connection(asyncio.Protocol):
             raise TypeError(f"not a stream: {transport!r}")
         self._transport = transport
         self._socket: socket.socket = transport.get_extra_info("socket")
+        self._seals = transport.get_extra_info("ssl_object") is not None
         transport.set_write_buffer_limits(high=0)  # a sendfile must not begin behind what still waits in memory
         for level, option, value in _KEEP_ALIVE:
             self._socket.setsockopt(level, option, value)
@@ -183,7 +185,7 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.WORKING
         return head
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Hand bytes to the socket; what it does not take at once waits in memory.
 
         Raises:
@@ -200,7 +202,7 @@ class Connection(asyncio.Protocol):
             await self._writable
 
     async def send_file(self, fd: int, span: Span) -> int:
-        """Send bytes of a file without them passing through here; return how many went before its end.
+        """Send bytes of a file; return how many went before its end. Only where they are sealed they pass through here.
 
         Raises:
             ClientGone: nobody is there to read them.
@@ -213,11 +215,9 @@ class Connection(asyncio.Protocol):
         self._enter(Phase.SENDING)
         self._transport.pause_reading()  # so that the end of what a client has to say doesn't end what it is told
         try:
-            return await send_file(self._socket.fileno(), fd, span)
-        except OSError as error:
-            if error.errno in _DISK_ERRORS:
-                raise
-            raise ClientGone from error
+            if self._seals:
+                return await send_portions(self.write, self.drain, fd, span)
+            return await self._send_unsealed(fd, span)
         finally:
             self._phase = Phase.WORKING
             if not self._reading_paused:
@@ -293,6 +293,14 @@ class Connection(asyncio.Protocol):
             self._settle(SlowRequest("the headers did not arrive in time"))
 
     # --- within --------------------------------------------------------------------------------
+
+    async def _send_unsealed(self, fd: int, span: Span) -> int:
+        try:
+            return await send_file(self._socket.fileno(), fd, span)
+        except OSError as error:
+            if error.errno in _DISK_ERRORS:
+                raise
+            raise ClientGone from error
 
     def _deliver(self, waiting: asyncio.Future[bytes | None]) -> None:
         """Something came while a head is waited for."""

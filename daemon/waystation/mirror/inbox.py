@@ -6,6 +6,8 @@ from waystation.errors import HeaderTooLarge, MalformedRequest
 from waystation.mirror.heads import END
 
 _BLANK = b"\r\n"
+_TLS = 22
+"""The first byte of a handshake (RFC 8446 §5.1)."""
 
 
 class Inbox:
@@ -44,7 +46,9 @@ class Inbox:
             data = self._data = _without_blank_lines(data)
             self._searched = 0
         if data and not data[:1].isalpha() and data != b"\r":
-            raise MalformedRequest("what came is not HTTP")
+            raise MalformedRequest(
+                "TLS came, and this port speaks HTTP" if data[0] == _TLS else "what came is not HTTP"
+            )
         end = data.find(END, self._searched) + len(END)
         if end < len(END):
             if self.is_full:

@@ -1,13 +1,19 @@
-"""The sockets that listen: bound as the settings say, or an error in words."""
+"""The sockets that listen: bound as the settings say or passed by systemd, or an error in words."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from waystation.errors import DaemonError
+from waystation.config import is_loopback
+from waystation.errors import ConfigError, DaemonError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BACKLOG = 1024
 
@@ -19,27 +25,62 @@ _ADVICE = {
 _OTHERWISE = "Correct the address in [mirror] listen."
 
 
-def bind_all(addresses: tuple[str, ...]) -> list[socket.socket]:
-    """Listen on every address, ``http://host:port``; port 0 takes a free one.
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that listens."""
+
+    socket: socket.socket
+    secure: bool
+    """Whether TLS is spoken there."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self.socket.getsockname()[:2]
+        shown = f"[{host}]" if self.socket.family == socket.AF_INET6 else host
+        return f"{'https' if self.secure else 'http'}://{shown}:{port}"
+
+
+def bind_all(addresses: tuple[str, ...]) -> list[Listener]:
+    """Listen on every address, ``http://host:port`` or ``https://…``; port 0 takes a free one.
 
     Raises:
         DaemonError: one of them can't be had; none is held then.
     """
-    listeners: list[socket.socket] = []
+    listeners: list[Listener] = []
     try:
         for address in addresses:
-            listeners.extend(_bind(address, family, where) for family, where in _resolve(address))
+            secure = urlsplit(address).scheme == "https"
+            listeners.extend(Listener(_bind(address, family, where), secure) for family, where in _resolve(address))
     except DaemonError:
-        for listener in listeners:
-            listener.close()
+        close_all(listeners)
         raise
     return listeners
 
 
-def url_of(listener: socket.socket) -> str:
-    """Say where a socket listens, as a URL."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+def close_all(listeners: Iterable[Listener]) -> None:
+    """Listen no more."""
+    for listener in listeners:
+        listener.socket.close()
+
+
+def refuse_unfit(listeners: Iterable[Listener], *, allow_insecure: bool, has_certificate: bool) -> None:
+    """See to it that nobody but this machine is spoken to without TLS: what a socket is bound to counts, whoever did.
+
+    Raises:
+        ConfigError: others are, and ``[mirror] allow_insecure`` does not allow it; or TLS lacks its certificate.
+    """
+    for listener in listeners:
+        if listener.secure and not has_certificate:
+            raise ConfigError(
+                f"systemd passes a socket for {listener.url}, and there is no certificate",
+                advice="Set [mirror] tls_cert and tls_key, or disable the socket unit that opens it.",
+            )
+        if not (listener.secure or allow_insecure or is_loopback(listener.socket.getsockname()[0])):
+            raise ConfigError(
+                f"{listener.url} is open to other machines without TLS",
+                advice="Listen on https:// (tls_cert, tls_key) or on 127.0.0.1, or set [mirror] allow_insecure = true.",
+            )
 
 
 def _resolve(address: str) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:

@@ -30,6 +30,7 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.DirectoryAsked: Meaning(400, "a folder is asked for, and artifacts are files"),
     errors.NotAnArtifact: Meaning(404, "there is no artifact at this path"),
     errors.NoPieces: Meaning(404, "this target has no pieces"),
+    errors.PlainHttp: Meaning(400, "this port speaks TLS, and plain HTTP came"),
     errors.MethodNotAllowed: Meaning(405, "only GET and HEAD are answered here"),
     errors.SlowRequest: Meaning(408, "the headers did not arrive in time"),
     errors.PreconditionFailed: Meaning(412, "the artifact is not the one that the request's condition names"),
@@ -69,6 +70,7 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.StoreFormat: Meaning(507, "the store is of another version"),
     # what no request can lead to; should one, it is a fault of ours
     errors.ConfigError: Meaning(500, "the configuration can't be used"),
+    errors.CertificateError: Meaning(500, "the mirror's certificate can't be used"),
     errors.AlreadyExists: Meaning(500, "a key that must be created is there already"),
     errors.Unconditional: Meaning(500, "the origin can't create a key only where there is none"),
     errors.NotStored: Meaning(500, "the store does not have it"),

@@ -7,23 +7,26 @@ from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
-from waystation.errors import ChangesMissed
+from waystation.errors import ChangesMissed, ConfigError
 from waystation.mirror.acceptor import Acceptor
 from waystation.mirror.connection import DRAINED, Connection, Limits
 from waystation.mirror.conversations import Conversations
+from waystation.mirror.identity import Identity
 from waystation.mirror.journal import Journal
-from waystation.mirror.listeners import bind_all, url_of
+from waystation.mirror.listeners import bind_all, close_all, refuse_unfit
 from waystation.mirror.memory import SmallBlobs
 from waystation.mirror.paths import Directions, Hosts, Paths
+from waystation.mirror.tls import LEFT, OK, TlsTransport
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Awaitable, Callable, Sequence
 
     from waystation.admission import Admission
     from waystation.config import MirrorSettings, Settings
+    from waystation.mirror.listeners import Listener
+    from waystation.mirror.tls import Handshake
     from waystation.model import Artifact
-    from waystation.status import Refusal, StationStatus
+    from waystation.status import CertificateStatus, Refusal, StationStatus
     from waystation.store.interface import Store
     from waystation.telemetry.metrics import Metrics
     from waystation.transfer.interface import Transfers
@@ -41,6 +44,8 @@ class Mirror:
 
     reloads: ClassVar[frozenset[str]] = frozenset(
         {
+            "mirror.tls_cert",
+            "mirror.tls_key",
             "mirror.hosts",
             "mirror.drain_timeout",
             "mirror.max_connections",
@@ -67,6 +72,8 @@ class Mirror:
     ) -> None:
         self._settings = settings
         self._limits = Limits.of(settings)
+        self._identity = Identity(origin_host, metrics=metrics)
+        self._handshakes = metrics.tls_handshakes
         self._store = store
         self._memory = SmallBlobs()
         self._journal = Journal(metrics, access_log=settings.access_log)
@@ -91,8 +98,22 @@ class Mirror:
         self._urls: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
 
+    async def prepare(self, settings: Settings) -> None:
+        """See whether a new certificate can be used, before `reload` shows it.
+
+        Raises:
+            ConfigError: it can't, or there is none any more and TLS is spoken.
+        """
+        if settings.mirror.tls_files is None and any(url.startswith("https:") for url in self._urls):
+            raise ConfigError(
+                "[mirror] tls_cert and tls_key are gone, and the mirror speaks TLS",
+                advice="Set both again; to listen without TLS, change [mirror] listen as well and restart the daemon.",
+            )
+        await self._identity.prepare(settings.mirror)
+
     def reload(self, settings: Settings) -> None:
-        """Hold to these from now on, names and log at once, limits with the next connection; none is closed for it."""
+        """Hold to these from now on: names and log at once, limits and certificate with the next connection."""
+        self._identity.take_up()
         self._settings = settings.mirror
         self._limits = Limits.of(settings.mirror)
         self._hosts.allow(settings.mirror.hosts)
@@ -104,6 +125,11 @@ class Mirror:
         """Where it listens, once it has started."""
         return self._urls
 
+    @property
+    def certificate(self) -> CertificateStatus | None:
+        """What https clients are shown."""
+        return self._identity.status
+
     def name_in(self, asked: str) -> str:
         """Find the target in a name, a path or a URL; see `Directions.name_in`."""
         return self._directions.name_in(asked)
@@ -112,14 +138,24 @@ class Mirror:
         """The last requests that were not answered with their bytes, the latest first."""
         return self._journal.refusals()
 
-    async def start(self, lent: Sequence[socket.socket] = ()) -> None:
+    async def start(self, lent: Sequence[Listener] = ()) -> None:
         """Listen, on these sockets if there are any, else where the settings say.
 
         Raises:
             DaemonError: an address can't be had.
+            ConfigError: the certificate can't be used, or is missing, or others are spoken to without TLS.
         """
+        await self._identity.prepare(self._settings)
+        self._identity.take_up()
         listeners = lent or await asyncio.to_thread(bind_all, self._settings.listen)
-        self._urls = tuple(url_of(listener) for listener in listeners)
+        try:
+            refuse_unfit(
+                listeners, allow_insecure=self._settings.allow_insecure, has_certificate=bool(self._identity.context)
+            )
+        except ConfigError:
+            close_all(listeners)
+            raise
+        self._urls = tuple(listener.url for listener in listeners)
         self._acceptor.start(listeners, lent=bool(lent))
         self._tasks = [asyncio.create_task(self._check_limits()), asyncio.create_task(self._follow_store())]
 
@@ -144,14 +180,29 @@ class Mirror:
 
     # --- connections ---------------------------------------------------------------------------
 
-    def _connect(self) -> Connection:
-        return Connection(
+    def _connect(self, listener: Listener) -> asyncio.Protocol:
+        connection = Connection(
             self._conversations.hold,
             self._limits,
             loop=asyncio.get_running_loop(),
             began=self._connections.add,
             ended=self._ended,
         )
+        if not listener.secure or self._identity.context is None:
+            return connection
+        return TlsTransport(self._identity.context, connection, shaken=self._shaken)
+
+    def _shaken(self, peer: str, handshake: Handshake) -> None:
+        self._handshakes.labels(handshake.outcome).inc()
+        if handshake.outcome != OK:
+            say = log.info if handshake is LEFT else log.warning  # a probe of the port is no trouble
+            say(
+                "tls_handshake_failed",
+                peer=peer,
+                reason=handshake.outcome,
+                detail=handshake.detail,
+                advice=handshake.advice,
+            )
 
     def _ended(self, connection: Connection) -> None:
         self._connections.discard(connection)

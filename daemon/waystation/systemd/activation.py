@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from waystation.errors import DaemonError
@@ -17,9 +18,17 @@ _ADVICE = "Let the .socket unit have ListenStream= with an address and a port, o
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A socket, and what its unit calls it: ``FileDescriptorName=``, else the unit's own name."""
+
+    socket: socket.socket
+    name: str
+
+
 def take_sockets(
     environment: MutableMapping[str, str], *, pid: int | None = None, first_fd: int = FIRST_FD
-) -> list[socket.socket]:
+) -> list[Passed]:
     """Take what was passed to this process, and the variables that say so: no child must take them for its own.
 
     Raises:
@@ -30,7 +39,7 @@ def take_sockets(
         return []
     fds = range(first_fd, first_fd + int(count or "0"))
     called = dict(zip(fds, names.split(":"), strict=False))
-    return [_take(fd, called.get(fd) or "unnamed") for fd in fds]
+    return [Passed(_take(fd, name), name) for fd, name in ((fd, called.get(fd) or "unnamed") for fd in fds)]
 
 
 def _take(fd: int, name: str) -> socket.socket:

@@ -37,6 +37,18 @@ class Metrics:
             "waystation_served_bytes", "Bytes of bodies sent to clients.", ("cache",), registry=registry
         )
 
+        self.tls_handshakes = Counter(
+            "waystation_tls_handshakes",
+            "TLS handshakes of clients, by how they ended.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.tls_certificate_expiry = Gauge(
+            "waystation_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate that clients are shown expires, or one of its issuers' before; 0: there is none.",
+            registry=registry,
+        )
+
         self.origin_requests = Counter(
             "waystation_origin_requests", "Requests to the origin.", ("op", "outcome"), registry=registry
         )
