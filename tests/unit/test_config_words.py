@@ -20,6 +20,8 @@ KEYS = [
     for key in type(getattr(Settings(), section)).model_fields
 ]
 WRONG = ["[]", "{}", '""', '"nonsense"', "[7]", "7.5", "-1", "true", "{ a = 1 }", "2026-11-25"]
+BESIDE = {"mirror.tls_cert": 'tls_key = "k"', "mirror.tls_key": 'tls_cert = "c"'}
+"""What a key is never without."""
 OF_THE_LIBRARY = re.compile(r"Input|Tuple|Value error|validation|dictionary|instance|<class|pydantic")
 
 
@@ -37,7 +39,7 @@ def complaint(tmp_path: Path, text: str) -> str | None:
 @pytest.mark.parametrize("key", KEYS)
 def test_whatever_is_wrong_with_a_key_is_said_in_our_words(tmp_path: Path, key: str) -> None:
     section, name = key.split(".")
-    complaints = [complaint(tmp_path, f"[{section}]\n{name} = {value}") for value in WRONG]
+    complaints = [complaint(tmp_path, f"[{section}]\n{name} = {value}\n{BESIDE.get(key, '')}") for value in WRONG]
     said = [each for each in complaints if each is not None]
     assert len(said) >= 3
     for each in said:
@@ -49,6 +51,19 @@ def test_whatever_is_wrong_with_a_key_is_said_in_our_words(tmp_path: Path, key: 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('[mirror]\ntls_cert = "c"', "mirror.tls_key: expected both or none of tls_cert and tls_key"),
+        ('[mirror]\ntls_key = "k"', "mirror.tls_key: expected both or none of tls_cert and tls_key, not 'k'"),
+        (
+            '[mirror]\nlisten = ["https://127.0.0.1:1"]',
+            'mirror.listen: "https://127.0.0.1:1" needs tls_cert and tls_key',
+        ),
+        (
+            '[mirror]\nlisten = ["http://[::1]:1", "http://192.0.2.1:1"]',
+            (
+                'mirror.listen: "http://192.0.2.1:1" is open to other machines without TLS: expected https://,'
+                " a loopback address, or allow_insecure = true"
+            ),
+        ),
         ("[mirror]\nlisten = []", "mirror.listen: expected a list with at least 1 entry"),
         ('[mirror]\nlisten = "x"', """mirror.listen: expected a list, such as ["one", "two"], not 'x'"""),
         ('[catalog]\nmode = "signed"', "catalog.mode: expected 'plain', not 'signed'"),

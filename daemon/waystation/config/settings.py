@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from waystation.config.places import default_origin_url, default_socket, default_store_path, passed_file
 from waystation.config.units import parse_duration, parse_size
@@ -99,12 +98,12 @@ class CatalogSettings(_Section):
 class MirrorSettings(_Section):
     """The HTTP face."""
 
-    listen: tuple[str, ...] = Field(default=("http://127.0.0.1:4650",), min_length=1)
     tls_cert: Path | None = None
     """The certificate, and behind it those of its issuers, in PEM."""
-    tls_key: Path | None = None
+    tls_key: Path | None = Field(default=None, validate_default=True)
     allow_insecure: bool = False
     """Whether other machines may be spoken to without TLS."""
+    listen: tuple[str, ...] = Field(default=("http://127.0.0.1:4650",), min_length=1)
     hosts: tuple[str, ...] = ()
     drain_timeout: Duration = 30.0
     max_connections: int = Field(default=1024, ge=1)
@@ -120,29 +119,33 @@ class MirrorSettings(_Section):
         certificate, key = passed_file(self.tls_cert), passed_file(self.tls_key)
         return (certificate, key) if certificate and key else None
 
-    @field_validator("listen")
+    @field_validator("tls_key")
     @classmethod
-    def _with_port(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for address in value:
-            _check_http_url(address, ("http", "https"))
-            if urlsplit(address).port is None:
-                raise ValueError(f'"{address}" names no port, expected one like "http://127.0.0.1:4650"')
+    def _beside_its_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "tls_cert" in info.data and (value is None) != (info.data["tls_cert"] is None):
+            raise ValueError("expected both or none of tls_cert and tls_key")
         return value
 
-    @model_validator(mode="after")
-    def _secure(self) -> Self:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together: expected both or none")
-        for address in self.listen:
+    @field_validator("listen")
+    @classmethod
+    def _as_safe_as_wanted(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for address in value:
+            _check_http_url(address, ("http", "https"))
             parts = urlsplit(address)
-            if parts.scheme == "https" and not self.tls_cert:
-                raise ValueError(f'listen has "{address}", which needs tls_cert and tls_key')
-            if parts.scheme == "http" and not (self.allow_insecure or _may_be_loopback(parts.hostname or "")):
+            if parts.port is None:
+                raise ValueError(f'"{address}" names no port, expected one like "http://127.0.0.1:4650"')
+            if parts.scheme == "https" and info.data.get("tls_cert", "") is None:
+                raise ValueError(f'"{address}" needs tls_cert and tls_key')
+            if (
+                parts.scheme == "http"
+                and not info.data.get("allow_insecure", True)
+                and not _on_loopback(parts.hostname)
+            ):
                 raise ValueError(
-                    f'listen has "{address}", which is open to other machines without TLS:'
-                    " expected https://, an address such as 127.0.0.1, or allow_insecure = true"
+                    f'"{address}" is open to other machines without TLS: expected https://, a loopback address,'
+                    " or allow_insecure = true"
                 )
-        return self
+        return value
 
 
 class StoreSettings(_Section):
@@ -248,10 +251,10 @@ def is_loopback(address: str) -> bool:
     return (mapped or ip).is_loopback
 
 
-def _may_be_loopback(host: str) -> bool:
-    """Where a name leads is seen once the mirror listens there."""
+def _on_loopback(host: str | None) -> bool:
+    """Of a name that is seen only once the mirror listens there."""
     try:
-        return is_loopback(host)
+        return is_loopback(host or "")
     except ValueError:
         return True
 
