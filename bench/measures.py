@@ -8,6 +8,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.memory import touch_memory
 from bench.results import Quantity
 from bench.servers import DIRECT, WAYSTATION
 from bench.usage import cpu_seconds, resident_bytes
@@ -30,6 +31,8 @@ TIMER_GRAIN_S = 0.002
 STARTS = 3
 """So often a daemon is started in each round: it takes no time."""
 IDLE_S = 1.0
+COPIES = 2
+"""Of a file that is fetched cold: the server's and the client's."""
 
 COLD = Quantity("cold, {big}, go-getter with checksum", "s")
 COLD_CPU = Quantity("cold, {big}: the server's processor seconds a GiB", "s/GiB")
@@ -73,6 +76,7 @@ def cold(ground: Ground, results: Results, turn: int) -> None:
     artifact = ground.big
     for server in _in_turn(ground.cold, turn):
         _renew(ground, server)
+        touch_memory(COPIES * artifact.size_bytes)
         before = cpu_seconds(server.pid) if server.pid else 0.0
         results.record(COLD, server.name, ground.clients.go_getter(server.url(artifact.target), artifact))
         server.settle()
@@ -135,6 +139,7 @@ def warm(ground: Ground, results: Results, turn: int) -> None:
             results.record(WARM_CPU, server.name, used * GIB / artifact.size_bytes)
     for server in _in_turn(servers, turn):
         url = server.url(artifact.target)
+        touch_memory(artifact.size_bytes)
         results.record(WARM_GO, server.name, ground.clients.go_getter(url, artifact))
 
 

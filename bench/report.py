@@ -27,6 +27,9 @@ Every client of every row checks what it gets: go-getter by sha256, the reader b
 and length, wrk by status, of what a reader has compared just before.
 - **Cold is cold:** a fresh store or cache and a fresh process for each fetch; only a small artifact has been fetched \
 before.
+- **Memory is there before it is needed:** before each large fetch the bench touches as much free memory as server and \
+client will fill, and lets it go. Where a virtual machine hands free memory back to its host, whoever touches it first \
+would pay up to 1.6 processor seconds a GiB for that, by chance one server or another.
 - **The limit is one token bucket over all connections** (`tests/peers/relay.py`).
 - **Waystation** runs as installed, metrics and access log on, its origin an S3 bucket in MinIO; artifacts are \
 published by `waystation publish`. The servers' configurations: [nginx serving the file](../bench/nginx-files.conf), \
