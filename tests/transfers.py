@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from waystation.origin.just_read import JustRead
     from waystation.telemetry.metrics import Metrics
     from waystation.transfer.interface import Body
 
@@ -91,6 +92,7 @@ async def world(
     disk: Disk | None = None,
     max_size: int = 1024 * MIB,
     pass_through: int = 0,
+    just_read: JustRead | None = None,
     store_path: Path | None = None,
     **transfer: object,
 ) -> AsyncIterator[World]:
@@ -105,7 +107,7 @@ async def world(
     await store.recover()
     settings = TransferSettings.model_validate({"stall_timeout": 5, **transfer})
     passing = PassThrough(pass_through)
-    transfers = Flights(origin, store, settings=settings, metrics=metrics, pass_through=passing)
+    transfers = Flights(origin, store, settings=settings, metrics=metrics, just_read=just_read, pass_through=passing)
     try:
         yield World(root, origin, store, transfers, metrics, passing)
     finally:

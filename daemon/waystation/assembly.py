@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from waystation.admission import Admission
 from waystation.catalog.plain import PlainCatalog
 from waystation.disk import Disk
+from waystation.origin.just_read import JustRead
 from waystation.origin.opening import OriginReload, open_origin
 from waystation.prefetch.prefetcher import Prefetcher
 from waystation.store.disk_store import DiskStore
@@ -60,7 +61,13 @@ class Parts:
 
 
 def open_catalog(
-    settings: Settings, origin: Origin, metrics: Metrics, *, remember: bool, clock: Clock = Clock()
+    settings: Settings,
+    origin: Origin,
+    metrics: Metrics,
+    *,
+    remember: bool,
+    just_read: JustRead | None = None,
+    clock: Clock = Clock(),
 ) -> PlainCatalog:
     """Open the catalog; `remember`: in the store, so for the daemon that holds its lock; else in memory only."""
     memory = settings.store.path / CATALOG_FILE if remember else None
@@ -70,6 +77,7 @@ def open_catalog(
         disk=Disk(),
         settings=settings.catalog,
         metrics=metrics,
+        just_read=just_read,
         wall=clock.wall,
         monotonic=clock.monotonic,
     )
@@ -92,7 +100,8 @@ async def open_parts(
         store = DiskStore(settings.store, disk=Disk(), metrics=metrics, wall=clock.wall)
         stack.push_async_callback(store.close)
         await store.recover()
-        catalog = open_catalog(settings, origin, metrics, remember=True, clock=clock)
+        just_read = JustRead()
+        catalog = open_catalog(settings, origin, metrics, remember=True, just_read=just_read, clock=clock)
         stack.push_async_callback(catalog.close)
         await catalog.load()
         transfers = Flights(
@@ -100,6 +109,7 @@ async def open_parts(
             store,
             settings=settings.transfer,
             metrics=metrics,
+            just_read=just_read,
             pass_through=PassThrough(settings.store.pass_through_memory),
             monotonic=clock.monotonic,
             wall=clock.wall,

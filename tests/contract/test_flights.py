@@ -418,7 +418,7 @@ async def test_a_disk_that_fills_up_ends_the_flight_in_words_and_leaves_nothing_
     full = FullDisk()
     async with world(tmp_path, metrics, disk=full) as it:
         artifact = await it.artifact(20 * MIB)
-        full.writes_left = 5
+        full.writes_left = 10
         with pytest.raises(NoRoom, match="filled up"):
             await it.fetch(artifact)
         assert not blobs(tmp_path)

@@ -58,6 +58,13 @@ async def test_cold_and_warm_give_the_same_answer(world: World) -> None:
         assert world.metrics.registry.get_sample_value("waystation_served_bytes_total", {"cache": cache}) == len(DATA)
 
 
+async def test_a_first_fetch_asks_for_each_small_file_once(world: World) -> None:
+    world.put(NAME, DATA, pieces=True)
+    assert (await world.ask(PATH)).body == DATA
+    gets = world.metrics.registry.get_sample_value("waystation_origin_requests_total", {"op": "get", "outcome": "ok"})
+    assert gets == 2, "the piece file and the checksum file"
+
+
 async def test_compression_is_never_applied(world: World) -> None:
     answer = await world.ask(PATH, "Accept-Encoding: gzip", "User-Agent: Go-http-client/1.1", "Connection: close")
     assert answer.body == DATA

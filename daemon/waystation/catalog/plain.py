@@ -34,6 +34,7 @@ from waystation.errors import (
     WaystationError,
 )
 from waystation.model import CHECKSUM_SUFFIX, PIECES_SUFFIX
+from waystation.origin.just_read import JustRead
 from waystation.pieces import MAX_PIECES_FILE_BYTES
 from waystation.status import CatalogStatus
 
@@ -76,6 +77,7 @@ class PlainCatalog:
         disk: Disk,
         settings: CatalogSettings,
         metrics: Metrics,
+        just_read: JustRead | None = None,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         deadline_s: float = _DEADLINE_S,
@@ -84,6 +86,7 @@ class PlainCatalog:
         self._memory = Memory(memory, disk=disk)
         self._settings = settings
         self._metrics = metrics
+        self._just_read = just_read or JustRead()
         self._wall = wall
         self._monotonic = monotonic
         self._pins_first = settings.missing_checksum == "pin-first"
@@ -236,6 +239,8 @@ class PlainCatalog:
             if found.etag == known.artifact.etag:
                 return known
         found, pieces_file, checksum_file = await self._read(name, found)
+        if pieces_file is not None:
+            self._just_read.put(name + PIECES_SUFFIX, pieces_file)
         voucher = vouch(name, found, pieces_file=pieces_file, checksum_file=checksum_file)
         if voucher is None:
             digest = await self._digest_by_reading(found, known, lookup)

@@ -69,9 +69,7 @@ class S3Origin:
     async def source(self, key: str, *, if_match: str | None) -> Source:
         s3 = await self._connected()
         with s3.explaining(key):
-            url = await s3.client.generate_presigned_url(
-                "get_object", Params={"Bucket": s3.bucket, "Key": s3.full_key(key)}, ExpiresIn=PRESIGNED_FOR_S
-            )
+            url = await s3.presigned(key, PRESIGNED_FOR_S)
         return HttpSource(
             url,
             key=key,

@@ -9,7 +9,7 @@ import json
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from botocore.auth import S3SigV4Auth
@@ -42,8 +42,7 @@ async def listen(s3: S3Connection, prefix: str, *, connect_timeout_s: float) -> 
     """Have the server tell of keys; see `Watchable.changes`. The keys are below the settings' prefix."""
     query = [("prefix", s3.full_key(prefix)), *(("events", event) for event in _EVENTS), ("ping", str(PING_S))]
     with s3.explaining(""):
-        bucket_url = urlsplit(await s3.client.generate_presigned_url("head_bucket", Params={"Bucket": s3.bucket}))
-        url = f"{bucket_url.scheme}://{bucket_url.netloc}{bucket_url.path}?{urlencode(query, quote_via=quote, safe='')}"
+        url = f"{await s3.bucket_url()}?{urlencode(query, quote_via=quote, safe='')}"
         # MinIO would hold compressed events back until there are enough of them.
         request = AWSRequest(method="GET", url=url, headers={"Accept-Encoding": "identity"})
         S3SigV4Auth(await s3.credentials(), "s3", s3.region).add_auth(request)

@@ -162,8 +162,8 @@ class Fetching:
 
     def _land(self, index: int, *, good: bool) -> None:
         self._plan.landed(index, good=good)
+        self._waiting.landed(self._plan.span(index, index + 1))  # first those who wait, then what to ask for next
         self._wake.set()
-        self._waiting.landed(self._plan.span(index, index + 1))
 
     def _pause(self, losses: int) -> None:
         """After a loss, ask nothing for a moment that grows and is never the same for two daemons."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from waystation.config import TransferSettings
     from waystation.model import Artifact
     from waystation.origin.interface import Origin, Source
+    from waystation.origin.just_read import JustRead
     from waystation.status import FlightState
     from waystation.store.interface import Blob, Shelf, Spool
     from waystation.telemetry.metrics import Metrics
@@ -53,6 +54,7 @@ class Flight:
         origin: Origin,
         shelf: Shelf,
         *,
+        just_read: JustRead,
         settings: TransferSettings,
         metrics: Metrics,
         workers: Workers,
@@ -71,6 +73,7 @@ class Flight:
         """Whether the store had room for it, once that was asked."""
         self._origin = origin
         self._shelf = shelf
+        self._just_read = just_read
         self._settings = settings
         self._metrics = metrics
         self._workers = workers
@@ -273,7 +276,7 @@ class Flight:
 
     async def _fetch_pieces(self) -> CheckedPieces | None:
         try:
-            return await fetch_pieces(self._origin, self.artifact)
+            return await fetch_pieces(self._origin, self.artifact, self._just_read)
         except Missing:
             self.artifact = replace(self.artifact, pieces=None)
             log.warning("pieces_missing", target=self.artifact.target, advice="run `waystation adopt`")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from waystation.errors import DigestMismatch, NoRoom, NotStored, StoreUnusable, TransferError
 from waystation.model import CacheResult, Priority, Span
+from waystation.origin.just_read import JustRead
 from waystation.transfer.flight import Flight
 from waystation.transfer.pace import Pace
 from waystation.transfer.passage import Passage, pieces_to_pass
@@ -45,12 +46,14 @@ class Flights:
         *,
         settings: TransferSettings,
         metrics: Metrics,
+        just_read: JustRead | None = None,
         pass_through: PassThrough | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._origin = origin
         self._shelf = shelf
+        self._just_read = just_read or JustRead()
         self._settings = settings
         self._metrics = metrics
         self._monotonic = monotonic
@@ -145,6 +148,7 @@ class Flights:
             artifact,
             self._origin,
             self._shelf,
+            just_read=self._just_read,
             settings=self._settings,
             metrics=self._metrics,
             workers=self._workers,

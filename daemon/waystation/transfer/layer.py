@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from waystation.pieces import MAX_PIECES_FILE_BYTES, MalformedPieces, parse_piec
 if TYPE_CHECKING:
     from waystation.model import Artifact
     from waystation.origin.interface import Origin
+    from waystation.origin.just_read import JustRead
     from waystation.pieces import PieceLayer
     from waystation.store.interface import Shelf
 
@@ -25,14 +27,18 @@ class CheckedPieces:
     """The whole file, as the origin has it."""
 
 
-async def fetch_pieces(origin: Origin, artifact: Artifact) -> CheckedPieces:
-    """Get an artifact's ``.pieces`` file and check it.
+async def fetch_pieces(origin: Origin, artifact: Artifact, just_read: JustRead | None = None) -> CheckedPieces:
+    """Get an artifact's ``.pieces`` file, from the origin where it was not just read, and check it.
 
     Raises:
         LayerMismatch: it is not the one that the catalog read.
         OriginError: the origin does not give it.
     """
     key = artifact.key + PIECES_SUFFIX
+    known = just_read.take(key) if just_read else None
+    if known is not None:
+        with suppress(LayerMismatch):
+            return _check(known, artifact, key)
     _, body = await origin.get(key, limit_bytes=MAX_PIECES_FILE_BYTES)
     return _check(body, artifact, key)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from waystation.telemetry.metrics import Metrics
 
 BUFFER_BYTES = 1024 * 1024
-FIRST_PORTION_BYTES = 256 * 1024
+FIRST_PORTION_BYTES = 128 * 1024
 """A range's first piece is checked and written in such portions while it arrives: a client may wait for it."""
 
 Where = Literal["origin", "store"]
