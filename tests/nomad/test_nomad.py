@@ -1,4 +1,4 @@
-"""A real Nomad, where there is one: `tests/netns/nomad.py` has the cases, this starts them in their namespaces."""
+"""A real Nomad, where there is one: `inside/` has the cases, this starts them in their namespaces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CASES = ROOT / "tests" / "netns" / "nomad.py"
+CASES = [Path(__file__).parent / "inside" / file for file in ("app.py", "names.py")]
 NAMESPACES = [
     "unshare",
     "--net",
@@ -49,7 +49,7 @@ def test_nomad_starts_jobs_through_the_mirror_and_without_it() -> None:
         pytest.skip(lacking)
     made = subprocess.run([ROOT / "scripts/bundle-example"], check=True, stdout=subprocess.PIPE, text=True)
     inside = subprocess.run(
-        [*NAMESPACES, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0", CASES],
+        [*NAMESPACES, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0", *CASES],
         env={**os.environ, "PET_TAXI": made.stdout.strip()},
         capture_output=True,
         text=True,

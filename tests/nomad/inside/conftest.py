@@ -1,0 +1,73 @@
+"""The machine of the cases: its network, the agent in its cgroup, MinIO with the published app."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nomad.inside.place import APP, BUCKET, CGROUP, CGROUPS, Site, in_place, run, waystation
+from peers.minio import MinioServer, running_minio
+from peers.nomad import Nomad, running_nomad
+from peers.processes import wait_until
+from peers.station import Station, s3_config, to_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from peers.s3 import Bucket
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The loopback device with the bucket's address, a DNS server to ask, and Nomad's cgroup.
+
+    All of it is there before the agent, which has a copy of these mounts.
+    """
+    run("mount", "-t", "cgroup2", "none", str(CGROUPS))
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "address", "add", f"{BUCKET}/32", "dev", "lo")
+    resolv = tmp_path_factory.mktemp("machine") / "resolv.conf"
+    resolv.write_text("nameserver 127.0.0.1\n")
+    run("mount", "--bind", str(resolv), "/etc/resolv.conf")
+    cgroup = CGROUPS / CGROUP
+    cgroup.mkdir(parents=True)
+    yield cgroup
+    (cgroup / "cgroup.kill").write_text("1")
+    wait_until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text(), "Nomad's cgroup is empty")
+    cgroup.rmdir()
+    cgroup.parent.rmdir()
+
+
+@pytest.fixture(scope="session")
+def nomad(tmp_path_factory: pytest.TempPathFactory, machine: Path) -> Iterator[Nomad]:
+    with running_nomad(tmp_path_factory.mktemp("nomad"), [APP], cgroup=machine) as nomad:
+        yield nomad
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, machine: Path) -> Iterator[MinioServer]:
+    with running_minio(tmp_path_factory.mktemp("minio")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bucket(server: MinioServer, tmp_path_factory: pytest.TempPathFactory) -> Bucket:
+    """Where the app was published as its users publish theirs."""
+    bucket = server.create_bucket("artifacts")
+    bucket.make_public()
+    builder = Station(tmp_path_factory.mktemp("builder"), s3_config(bucket, tmp_path_factory.mktemp("keys")))
+    builder.config_file.write_text(to_toml(builder.config))
+    done = waystation(builder, "publish", str(APP), "--app", "app", "--version", "0.1.0")
+    assert done.returncode == 0, done.stderr
+    return bucket
+
+
+@pytest.fixture
+def site(tmp_path: Path, nomad: Nomad, bucket: Bucket) -> Iterator[Site]:
+    """A fresh daemon that has taken the bucket's address over."""
+    with in_place(tmp_path, nomad, bucket) as site:
+        site.take_over()
+        site.relay.reset_counts()
+        yield site
