@@ -75,6 +75,12 @@ class Denied(OriginError):
     )
 
 
+class ClockRefused(Denied):
+    """The origin refuses signatures made by a clock that is so far from its own."""
+
+    advice = "Set this machine's clock and keep it set: systemd-timesyncd or chrony."
+
+
 class NoCredentials(Denied):
     """There are no credentials to ask the origin with."""
 

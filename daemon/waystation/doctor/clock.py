@@ -6,18 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from waystation.doctor.finding import Finding, Level
-from waystation.errors import OriginError
-from waystation.origin.s3_connection import S3Connection
+from waystation.errors import ClockRefused, OriginError
+from waystation.origin.s3_connection import CLOCK_LIMIT_S, S3Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from waystation.config import OriginSettings
 
-REFUSED_FROM_S = 15 * 60
-"""S3's RequestTimeTooSkewed."""
 NOTEWORTHY_FROM_S = 30
-_ADVICE = "Set this machine's clock and keep it set: systemd-timesyncd or chrony."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +65,10 @@ class Clock:
             yield Finding(self.name, Level.OK, f"within {max(1, round(off_s))} s of the origin's")
             return
         says = f"{_said(off_s)} {'ahead of' if seen.ahead_s > 0 else 'behind'} the origin's"
-        if off_s < REFUSED_FROM_S:
-            yield Finding(self.name, Level.WARNING, says, _ADVICE)
+        if off_s < CLOCK_LIMIT_S:
+            yield Finding(self.name, Level.WARNING, says, ClockRefused.advice)
         else:
-            yield Finding(self.name, Level.FAILURE, f"{says}: S3 refuses requests from 15 min on", _ADVICE)
+            yield Finding(self.name, Level.FAILURE, f"{says}: S3 refuses requests from 15 min on", ClockRefused.advice)
 
 
 def _said(seconds: float) -> str:

@@ -48,6 +48,7 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.OriginError: Meaning(503, "the origin did not do what was asked of it"),
     errors.Missing: Meaning(404, "the origin no longer has this target"),
     errors.Denied: Meaning(503, "the origin denies access, and the target is not cached"),
+    errors.ClockRefused: Meaning(503, "the origin refuses this machine's clock, and the target is not cached"),
     errors.NoCredentials: Meaning(503, "there are no credentials for the origin, and the target is not cached"),
     errors.Unreachable: Meaning(503, "the origin can't be reached, and the target is not cached"),
     errors.Short: Meaning(503, "the origin broke off in mid-body"),

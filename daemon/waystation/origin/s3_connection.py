@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import re
+import time
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,7 +25,7 @@ from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
-from waystation.errors import Denied, Missing, NoCredentials, OriginError, Short, Unreachable
+from waystation.errors import ClockRefused, Denied, Missing, NoCredentials, OriginError, Short, Unreachable
 from waystation.model import Digest, parse_digest
 from waystation.origin.http_range import NO_BUCKET_ADVICE, NO_SUCH_KEY_CODES, TLS_ADVICE
 from waystation.origin.interface import ObjectInfo
@@ -39,14 +40,14 @@ if TYPE_CHECKING:
 DEFAULT_REGION = "us-east-1"
 KEYS_ADVICE = "Correct the access key and secret in [origin] credentials_file or in the environment."
 REGION_ADVICE = "Correct [origin] region and endpoint_url: the bucket is elsewhere."
-CLOCK_ADVICE = "Set this machine's clock: S3 refuses requests whose time is minutes off."
+CLOCK_LIMIT_S = 15 * 60
+"""S3's RequestTimeTooSkewed: a signature that is so much older or younger than the server's clock is denied."""
 
 _DENIALS = {
     "InvalidAccessKeyId": KEYS_ADVICE,
     "SignatureDoesNotMatch": KEYS_ADVICE,
     "ExpiredToken": KEYS_ADVICE,
     "InvalidToken": KEYS_ADVICE,
-    "RequestTimeTooSkewed": CLOCK_ADVICE,
 }
 _ELSEWHERE = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
 _NO_CREDENTIALS = (
@@ -239,10 +240,12 @@ class S3Connection:
             error = Unreachable(f"{self._endpoint} answered {said} for {what}", advice=REGION_ADVICE)
         elif code in NO_SUCH_KEY_CODES or status == HTTPStatus.NOT_FOUND:
             error = Missing(f"the origin has no {what} ({said})")
+        elif code == "RequestTimeTooSkewed":
+            error = ClockRefused(f"the origin does not accept this machine's clock ({said})")
         elif code in _DENIALS:
             error = Denied(f"the origin does not accept this machine's requests ({said})", advice=_DENIALS[code])
         elif status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            error = Denied(f"the origin denies {what} ({said})")
+            error = _denied(f"the origin denies {what} ({said})", _served_at(response))
         else:
             error = Unreachable(f"{self._endpoint} answered {said} for {what}")
         return error
@@ -285,6 +288,15 @@ def _served_at(response: Mapping[str, Any]) -> datetime | None:
         return parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
     except (KeyError, ValueError):
         return None
+
+
+def _denied(what: str, served_at: datetime | None) -> Denied:
+    """A denial without a code, as the answer to a HEAD is, may be about the clock that botocore signs with."""
+    ahead_s = time.time() - served_at.timestamp() if served_at else 0.0
+    if abs(ahead_s) < CLOCK_LIMIT_S:
+        return Denied(what)
+    side = "ahead of" if ahead_s > 0 else "behind"
+    return ClockRefused(f"{what}; this machine's clock is {round(abs(ahead_s) / 60)} min {side} the origin's")
 
 
 def _status(response: Mapping[str, Any]) -> int:
