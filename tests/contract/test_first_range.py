@@ -40,13 +40,12 @@ async def test_it_is_asked_for_at_the_clients_place_while_the_layer_is_still_bei
     async with world(tmp_path, metrics) as it:
         artifact = await it.artifact(40 * MIB)
         it.origin.small.clear()
-        async with it.transfers.open(artifact) as body:
-            reading = asyncio.ensure_future(read(body, Span(START, START + MIB)))
-            await eventually(lambda: it.origin.open_answers, "the origin has answered")
-            assert it.origin.spans == [Span(START, START + 16 * MIB)]
-            assert it.origin.read_bytes == 0
-            it.origin.small.set()
-            assert await reading == it.bytes_of(artifact)[START : START + MIB]
+        fetching = asyncio.create_task(it.fetch(artifact, Span(START, START + MIB)))
+        await eventually(lambda: it.origin.open_answers, "the origin has answered")
+        assert it.origin.spans == [Span(START, START + 16 * MIB)]
+        assert it.origin.read_bytes == 0
+        it.origin.small.set()
+        assert await fetching == it.bytes_of(artifact)[START : START + MIB]
         assert it.origin.spans.count(Span(START, START + 16 * MIB)) == 1
 
 

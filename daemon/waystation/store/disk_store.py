@@ -202,6 +202,8 @@ class DiskStore:
 
     async def pieces_file(self, digest: Digest) -> bytes | None:
         """The ``.pieces`` file kept beside a blob or partial; see `Shelf.pieces_file`."""
+        if not self._index.has_any_of(digest):
+            return None  # a client waits for a first byte: no two looks at the disk
         for place in _PLACES:
             try:
                 return await self._threads.run(self._files.read_pieces, digest, place)

@@ -73,6 +73,10 @@ class Index:
     def is_leaving(self, digest: Digest) -> bool:
         return ("blob", digest) in self._leaving or ("spool", digest) in self._leaving
 
+    def has_any_of(self, digest: Digest) -> bool:
+        """Whether something of it lies in the store, in whatever state."""
+        return digest in self._blobs or digest in self._partials or digest in self._spools or self.is_leaving(digest)
+
     @property
     def leaving(self) -> tuple[Leaving, ...]:
         return tuple(self._leaving.values())
