@@ -53,11 +53,11 @@ class AskedOrigin:
         await self._pass(f"get {key}")
         return await self.inner.get(key, limit_bytes=limit_bytes)
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:
         await self._pass(f"list {prefix}")
         if self.lists_nothing:
             return
-        async for info in self.inner.list(prefix):
+        async for info in self.inner.list(prefix, after=after):
             yield info
 
     async def source(self, key: str, *, if_match: str | None) -> Source:

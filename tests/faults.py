@@ -79,9 +79,9 @@ class FaultyOrigin:
         await self.small.wait()
         return await self.inner.get(key, limit_bytes=limit_bytes)
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:
         self._check()
-        async for info in self.inner.list(prefix):
+        async for info in self.inner.list(prefix, after=after):
             yield info
 
     async def source(self, key: str, *, if_match: str | None) -> Source:

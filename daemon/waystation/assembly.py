@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from waystation.admission import Admission
 from waystation.catalog.plain import PlainCatalog
 from waystation.disk import Disk
+from waystation.origin.hops import Hops
 from waystation.origin.just_read import JustRead
 from waystation.origin.opening import OriginReload, open_origin
 from waystation.prefetch.prefetcher import Prefetcher
@@ -53,11 +54,19 @@ class Parts:
     transfers: Flights
     admission: Admission
     prefetch: Prefetcher
+    hops: Hops
 
     @property
     def reloadable(self) -> tuple[Reloadable, ...]:
         """Those that take up settings while they run."""
-        return OriginReload(self.origin), self.catalog, self.store, self.transfers, self.admission, self.prefetch
+        return (
+            OriginReload(self.origin, self.hops),
+            self.catalog,
+            self.store,
+            self.transfers,
+            self.admission,
+            self.prefetch,
+        )
 
 
 def open_catalog(
@@ -95,7 +104,8 @@ async def open_parts(
     """
     metrics = metrics or Metrics()
     async with AsyncExitStack() as stack:
-        origin = open_origin(settings, metrics, monotonic=clock.monotonic)
+        hops = Hops()
+        origin = open_origin(settings, metrics, hops=hops, monotonic=clock.monotonic)
         stack.push_async_callback(origin.close)
         store = DiskStore(settings.store, disk=Disk(), metrics=metrics, wall=clock.wall)
         stack.push_async_callback(store.close)
@@ -133,4 +143,5 @@ async def open_parts(
                 wall=clock.wall,
                 monotonic=clock.monotonic,
             ),
+            hops=hops,
         )

@@ -138,6 +138,48 @@ class NotWatchable(OriginError):
     advice = "Set [origin] notifications = false: what is new is then found by polling alone."
 
 
+class Unavailable(OriginError):
+    """A hub is there, and can't give this now: its own origin is away, or it has no room.
+
+    Not transient: the hub has tried for as long as it makes sense, and retries must not multiply.
+    """
+
+    reason = "hub_unavailable"
+    advice = "`waystation explain` at the hub says why; it is asked again with the next request."
+
+    def __init__(self, message: str, *, advice: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, advice=advice)
+        self.retry_after_s = retry_after_s
+
+
+class Unvouched(OriginError):
+    """A hub has the object, and nothing that vouches for its bytes, so it gives none of them."""
+
+    reason = "no_checksum"
+    advice = "Run `waystation adopt` on the bucket behind the hub, to add checksums."
+
+
+class RejectedByHub(OriginError):
+    """A hub got other bytes, or another checksum, than its catalog said, and gives none of them."""
+
+    reason = "rejected_by_hub"
+    advice = "`waystation explain` at the hub says what it rejects: restore the object in the bucket behind it."
+
+
+class Redirected(OriginError):
+    """The origin sends us elsewhere, and no redirect is followed: it could lead to any address in this network."""
+
+    reason = "origin_redirects"
+    advice = "Name in [origin] url the place where the files themselves lie."
+
+
+class OriginLoop(OriginError):
+    """A request came back to a daemon that it has passed already."""
+
+    reason = "origin_loop"
+    advice = "Correct [origin] url: of hubs that ask each other, one must ask the bucket."
+
+
 class AlreadyExists(OriginError):
     """A key that must be created is there already."""
 
@@ -389,6 +431,13 @@ class PublishError(WaystationError):
     """Nothing was published, or not all of it."""
 
     reason = "publish"
+
+
+class ReadOnlyOrigin(PublishError):
+    """The origin is one that nobody can write to."""
+
+    reason = "read_only_origin"
+    advice = 'Publish to the bucket or folder behind it: --set origin.url="s3://…", with its endpoint and credentials.'
 
 
 class Conflict(PublishError):

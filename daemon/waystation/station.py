@@ -20,12 +20,13 @@ from waystation.admin.server import AdminServer
 from waystation.admin.station_verbs import station_verbs
 from waystation.admin.store_verbs import StoreVerbs
 from waystation.assembly import open_parts
-from waystation.errors import NoCredentials, OriginError
+from waystation.errors import ConfigError, NoCredentials, NotListable, OriginError
 from waystation.explain.explainer import Explainer, Surroundings
 from waystation.mirror.listeners import Listener
 from waystation.mirror.replies import status_code
 from waystation.mirror.server import Mirror
 from waystation.origin.opening import check_access
+from waystation.origin.probing import probe
 from waystation.reload import LogLevel, Reload
 from waystation.status import StationStatus
 from waystation.systemd.activation import take_sockets
@@ -115,6 +116,9 @@ class _Station:
             origin_path=origin.bucket_path,
             origin_host=origin.endpoint_host,
             admission=parts.admission,
+            catalog=parts.catalog,
+            refresh_s=parts.settings.catalog.refresh,
+            hops=parts.hops,
             transfers=parts.transfers,
             store=parts.store,
             metrics=parts.metrics,
@@ -151,12 +155,12 @@ class _Station:
 
         Raises:
             NoCredentials: there is nothing to ask it with, and nothing known from before that could be served.
+            ConfigError: it can't be listed, and the subscriptions need that; also only where nothing is known.
         """
         parts = self._parts
         while True:
             try:
-                async for _ in parts.origin.list(""):
-                    break
+                unlisted = await probe(parts.origin)
             except OriginError as error:
                 self._trouble = str(error)
                 self._news.set()
@@ -165,10 +169,21 @@ class _Station:
                 log.warning("origin_not_usable", reason=error.reason, detail=str(error), advice=error.advice)
                 await asyncio.sleep(uniform(PROBE_PAUSE_S / 2, PROBE_PAUSE_S))  # noqa: S311 - jitter, no secret
             else:
+                if unlisted:
+                    self._check_subscriptions(unlisted)
                 self._trouble = None
                 self._news.set()
                 log.info("ready")
                 return
+
+    def _check_subscriptions(self, unlisted: NotListable) -> None:
+        """Refuse to start on subscriptions that can never be kept; what is known from before is served all the same."""
+        if not (at := self._parts.settings.unlistable()):
+            return
+        error = ConfigError(f"{at} has wildcards: {unlisted}", advice=NotListable.advice)
+        if not self._parts.catalog.status().targets:
+            raise error
+        log.error("subscriptions_not_possible", detail=str(error), advice=error.advice)
 
     async def scrub(self) -> None:
         """Check what is stored, as long as the daemon runs."""

@@ -263,8 +263,8 @@ class ReplacingListed(WrappedOrigin):
         super().__init__(inner)
         self._place = place
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        listed = [info async for info in self._inner.list(prefix)]
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:
+        listed = [info async for info in self._inner.list(prefix, after=after)]
         for info in listed:
             self._place.put(info.key, BODY)
             self._place.put(f"{info.key}.sha256", checksum_of(b"other", info.key))

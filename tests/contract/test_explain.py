@@ -196,6 +196,9 @@ ANSWERED: dict[type[WaystationError], Callable[[Scene], Awaitable[Told]]] = {
     errors.Denied: fault(errors.Denied("the origin says 403")),
     errors.NoCredentials: fault(errors.NoCredentials("there are none")),
     errors.Unreachable: fault(errors.Unreachable("connection refused")),
+    errors.Unvouched: fault(errors.Unvouched("the hub has it, and nobody vouches for it")),
+    errors.Redirected: fault(errors.Redirected("the origin redirects to another host")),
+    errors.OriginLoop: fault(errors.OriginLoop("the hub says that it leads in a circle")),
     errors.NoRoom: no_room,
     errors.MalformedRequest: copied("/artifacts//app"),
     errors.DirectoryAsked: copied(f"http://127.0.0.1:4650{PATH}?terraform-get=1"),
@@ -210,6 +213,8 @@ AS_THE_LAST_TIME: dict[type[WaystationError], Callable[[Scene], Awaitable[Told]]
     errors.LayerMismatch: layer_mismatch,
     errors.RevisionChanged: while_fetching(f"source {NAME}", errors.RevisionChanged("it was replaced")),
     errors.TooLarge: while_fetching(f"get {NAME}.pieces", errors.TooLarge("more than 1 MiB")),
+    errors.RejectedByHub: while_fetching(f"source {NAME}", errors.RejectedByHub("the hub says 502")),
+    errors.Unavailable: while_fetching(f"source {NAME}", errors.Unavailable("the hub says 503")),
     errors.StoreUnusable: store_unusable,
 }
 """Only a fetch would tell, and the last one ended so."""

@@ -175,13 +175,14 @@ class Bucket:
         """How many multipart uploads of the key were begun and neither completed nor aborted."""
         return len(self.server.client()._list_multipart_uploads(self.name, prefix=key).uploads)
 
-    def make_public(self) -> None:
-        """Let anyone read its objects: go-getter can then fetch straight from it."""
-        statement = {
-            "Effect": "Allow",
-            "Principal": {"AWS": ["*"]},
-            "Action": ["s3:GetObject"],
-            "Resource": [f"arn:aws:s3:::{self.name}/*"],
-        }
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    def make_public(self, *, listing: bool = False) -> None:
+        """Let anyone read its objects, so that go-getter can fetch straight from it; `listing`: and list them."""
+        resources = {"s3:GetObject": f"arn:aws:s3:::{self.name}/*"}
+        if listing:
+            resources["s3:ListBucket"] = f"arn:aws:s3:::{self.name}"
+        statements = [
+            {"Effect": "Allow", "Principal": {"AWS": ["*"]}, "Action": [action], "Resource": [resource]}
+            for action, resource in resources.items()
+        ]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
         self.server.client().set_bucket_policy(self.name, policy)

@@ -13,7 +13,7 @@ import trustme
 
 from peers.processes import free_port
 from peers.scripted_http import Answer, ScriptedHttp
-from waystation.errors import Denied, Missing, OriginError, RevisionChanged, Short, Unreachable
+from waystation.errors import Denied, Missing, OriginError, Redirected, RevisionChanged, Short, Unreachable
 from waystation.model import Span
 from waystation.origin.http_range import HttpSource
 
@@ -164,7 +164,7 @@ def test_an_empty_span_asks_nothing() -> None:
         (failing("416 Range Not Satisfiable"), Short, "ends before"),
         (failing("503 Slow Down", b"<Code>SlowDown</Code>"), Unreachable, "503 SlowDown"),
         (failing("500 Internal", b"<Code>bad\nline; drop</Code>"), Unreachable, "answered 500 for"),
-        (Answer("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0"), Unreachable, "302"),
+        (Answer("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0"), Redirected, "302"),
         (Answer("nonsense"), Unreachable, "BadStatusLine"),
         (Answer("HTTP/1.1 206 OK\r\n" + "\r\n".join(f"X-{n}: y" for n in range(200))), Unreachable, "HTTPException"),
         (Answer("HTTP/1.1 206 OK\r\nX: " + "y" * 70_000), Unreachable, "LineTooLong"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 import pytest
@@ -10,12 +11,19 @@ from hypothesis import strategies as st
 
 from waystation.catalog.listing import Listed, Listing, literal_prefix
 from waystation.model import TargetPath
+from waystation.origin.interface import ObjectInfo
+
+MODIFIED = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def seen(key: str, etag: str = "") -> ObjectInfo:
+    return ObjectInfo(key, 7, etag, MODIFIED, sha256=None, served_at=None)
 
 
 def listed(*keys: str) -> list[str]:
     listing = Listing()
     ordered = sorted(keys, key=str.encode)
-    found = [*(target for key in ordered for target in listing.take(key, "")), *listing.finish()]
+    found = [*(target for key in ordered for target in listing.take(seen(key))), *listing.finish()]
     return [each.target for each in found]
 
 
@@ -42,13 +50,13 @@ def test_names_between_a_target_and_its_checksum_keep_their_order() -> None:
 
 def test_a_target_is_given_as_soon_as_its_checksum_has_gone_by() -> None:
     listing = Listing()
-    assert list(listing.take("app/a", '"1"')) == []
-    assert list(listing.take("app/a.pieces", '"2"')) == []
-    assert list(listing.take("app/a.sha256", '"3"')) == [
-        Listed(TargetPath("app/a"), '"1"', has_pieces=True, announced=True)
+    assert list(listing.take(seen("app/a", '"1"'))) == []
+    assert list(listing.take(seen("app/a.pieces", '"2"'))) == []
+    assert list(listing.take(seen("app/a.sha256", '"3"'))) == [
+        Listed(TargetPath("app/a"), '"1"', 7, MODIFIED, has_pieces=True, announced=True)
     ]
-    assert list(listing.take("app/b", '"4"')) == []
-    assert list(listing.take("app/d", '"5"')) == [Listed(TargetPath("app/b"), '"4"')]
+    assert list(listing.take(seen("app/b", '"4"'))) == []
+    assert list(listing.take(seen("app/d", '"5"'))) == [Listed(TargetPath("app/b"), '"4"', 7, MODIFIED)]
 
 
 stems = st.text("ab-.é\U0001f680", min_size=1, max_size=4).filter(lambda stem: stem not in (".", ".."))

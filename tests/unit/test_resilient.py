@@ -70,7 +70,7 @@ class ScriptedOrigin:
         await self._meet("get")
         return info(key), b"body"[:limit_bytes]
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:  # noqa: ARG002 - the origin's
         for name in ("a", "b", "c"):
             await self._meet(f"list {name}")
             yield info(prefix + name)

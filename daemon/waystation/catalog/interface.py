@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from waystation.catalog.remembered import Remembered
     from waystation.catalog.sighting import Sighting
     from waystation.model import Artifact, Digest, TargetPath
+    from waystation.origin.hub_pages import Entry
     from waystation.status import CatalogStatus
 
 
@@ -36,6 +37,16 @@ class Catalog(Protocol):
         """Names in the origin that match a shell-style pattern (``*`` crosses slashes).
 
         What it shows of known ones counts: those that are as they were are as fresh as if each had been asked for.
+
+        Raises:
+            OriginError: the origin can't list, denies it, or is away.
+        """
+        ...
+
+    def entries(self, prefix: str, *, after: str) -> AsyncGenerator[Entry]:
+        """What the origin lists below a prefix and behind a name, with the digests of those that are known.
+
+        What it shows counts as it does in `list`.
 
         Raises:
             OriginError: the origin can't list, denies it, or is away.

@@ -6,16 +6,16 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from waystation.config import WILDCARDS
 from waystation.errors import BadTarget
 from waystation.model import CHECKSUM_SUFFIX, PIECES_SUFFIX, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from datetime import datetime
 
     from waystation.model import TargetPath
     from waystation.origin.interface import ObjectInfo
-
-_WILDCARDS = "*?["
 
 
 @dataclass(slots=True)
@@ -24,6 +24,8 @@ class Listed:
 
     target: TargetPath
     etag: str
+    size_bytes: int
+    modified: datetime
     has_pieces: bool = False
     announced: bool = False
 
@@ -39,15 +41,16 @@ class Listing:
         self._held: deque[Listed] = deque()
         self._by_name: dict[str, Listed] = {}
 
-    def take(self, key: str, etag: str) -> Iterator[Listed]:
+    def take(self, found: ObjectInfo) -> Iterator[Listed]:
         """See the next key; give the targets on which nothing more can follow."""
+        key = found.key
         if (held := self._by_name.get(key.removesuffix(PIECES_SUFFIX))) and key.endswith(PIECES_SUFFIX):
             held.has_pieces = True
         elif (held := self._by_name.get(key.removesuffix(CHECKSUM_SUFFIX))) and key.endswith(CHECKSUM_SUFFIX):
             held.announced = True
         else:
             try:
-                held = Listed(parse_target(key), etag)
+                held = Listed(parse_target(key), found.etag, found.size_bytes, found.modified)
             except BadTarget:  # what describes a target, metadata, or a name that no request can have
                 held = None
             if held:
@@ -72,7 +75,7 @@ async def targets_among(objects: AsyncIterator[ObjectInfo]) -> AsyncIterator[Lis
     """Pick the targets out of an origin's listing."""
     listing = Listing()
     async for found in objects:
-        for listed in listing.take(found.key, found.etag):
+        for listed in listing.take(found):
             yield listed
     for listed in listing.finish():
         yield listed
@@ -80,5 +83,5 @@ async def targets_among(objects: AsyncIterator[ObjectInfo]) -> AsyncIterator[Lis
 
 def literal_prefix(pattern: str) -> str:
     """The part of a shell-style pattern before its first wildcard: all that matches begins with it."""
-    end = next((index for index, letter in enumerate(pattern) if letter in _WILDCARDS), len(pattern))
+    end = next((index for index, letter in enumerate(pattern) if letter in WILDCARDS), len(pattern))
     return pattern[:end]

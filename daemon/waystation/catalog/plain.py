@@ -34,12 +34,13 @@ from waystation.errors import (
     WaystationError,
 )
 from waystation.model import CHECKSUM_SUFFIX, PIECES_SUFFIX
+from waystation.origin.hub_pages import Entry
 from waystation.origin.just_read import JustRead
 from waystation.pieces import MAX_PIECES_FILE_BYTES
 from waystation.status import CatalogStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from waystation.catalog.listing import Listed
@@ -131,6 +132,13 @@ class PlainCatalog:
             if matches(listed.target):
                 self._compare(listed)
                 yield listed.target
+        self._answered()
+
+    async def entries(self, prefix: str, *, after: str) -> AsyncGenerator[Entry]:
+        async for listed in targets_among(self._origin.list(prefix, after=after)):
+            self._compare(listed)
+            known = self.standing(listed.target)
+            yield Entry(listed.target, known.digest if known else None, listed.size_bytes, listed.modified)
         self._answered()
 
     def by_digest(self, digest: Digest) -> Artifact | None:

@@ -3,6 +3,8 @@
 from waystation.config.loading import ENV_PREFIX, load_settings
 from waystation.config.places import ENV_CONFIG, PASSED_TO_THE_UNIT, default_config_path
 from waystation.config.settings import (
+    NO_LIST,
+    WILDCARDS,
     AdminSettings,
     CatalogSettings,
     LogLevel,
@@ -13,6 +15,7 @@ from waystation.config.settings import (
     StoreSettings,
     TakeoverSettings,
     TransferSettings,
+    has_wildcards,
     is_loopback,
 )
 from waystation.config.units import human_size, parse_duration, parse_size
@@ -20,7 +23,9 @@ from waystation.config.units import human_size, parse_duration, parse_size
 __all__ = [
     "ENV_CONFIG",
     "ENV_PREFIX",
+    "NO_LIST",
     "PASSED_TO_THE_UNIT",
+    "WILDCARDS",
     "AdminSettings",
     "CatalogSettings",
     "LogLevel",
@@ -32,6 +37,7 @@ __all__ = [
     "TakeoverSettings",
     "TransferSettings",
     "default_config_path",
+    "has_wildcards",
     "human_size",
     "is_loopback",
     "load_settings",

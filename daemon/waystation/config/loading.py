@@ -43,7 +43,7 @@ def load_settings(
     for _, values in layers:
         _merge(merged, values)
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(merged).read_from(lambda location: _place(layers, location))
     except ValidationError as error:
         raise _explain(error, layers) from error
 
@@ -108,15 +108,20 @@ def _explain(error: ValidationError, layers: list[tuple[str, dict[str, Any]]]) -
     first = error.errors(include_url=False)[0]
     location = first["loc"]
     key = _key(location)
-    place = next((name for name, values in reversed(layers) if _has(values, location)), layers[0][0])
+    place = _place(layers, location)
     if first["type"] == "extra_forbidden":
         return ConfigError(f"{place}: unknown key '{key}'")
     if first["type"] == "missing":
         return ConfigError(f"{place}: {key} is not there, and it has no default")
     message = _EXPECTED.get(first["type"], first["msg"]).format_map(first.get("ctx", {})).removeprefix("Value error, ")
     given = first["input"]
-    shown = f", not {given!r}" if isinstance(given, str | int | float) and "secret" not in key else ""
+    may_hold_a_secret = "secret" in key or "@" in str(given)
+    shown = f", not {given!r}" if isinstance(given, str | int | float) and not may_hold_a_secret else ""
     return ConfigError(f"{place}: {key}: {message}{shown}")
+
+
+def _place(layers: list[tuple[str, dict[str, Any]]], location: tuple[int | str, ...]) -> str:
+    return next((name for name, values in reversed(layers) if _has(values, location)), layers[0][0])
 
 
 _EXPECTED = {

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from waystation.config.places import default_origin_url, default_socket, default_store_path, passed_file
 from waystation.config.units import parse_duration, parse_size
 from waystation.model import RESERVED_SUFFIXES, parse_match
+
+NO_LIST = "{url} can't be listed, so each target must be named without wildcards; a hub's url ends in /artifacts"
+WILDCARDS = "*?["
+
+Location = tuple[int | str, ...]
+PlaceOf = Callable[[Location], str]
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 PositiveSize = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
@@ -49,9 +67,20 @@ class OriginSettings(_Section):
 
     @property
     def folder(self) -> Path | None:
-        """The folder that a ``file://`` URL names; None for S3."""
+        """The folder that a ``file://`` URL names; None for S3 and for HTTP."""
         parts = urlsplit(self.url)
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    @property
+    def http_base(self) -> str | None:
+        """What stands before the slash in front of each key, for an origin that is read over HTTP; None for others."""
+        return self.url.rstrip("/") if urlsplit(self.url).scheme in ("http", "https") else None
+
+    @property
+    def hub_api(self) -> str | None:
+        """Where a hub answers about itself, where `http_base` may be one: its targets lie at ``…/artifacts``."""
+        base, _, last = (self.http_base or "").rpartition("/")
+        return f"{base}/api/v1" if last == "artifacts" and not base.endswith(":/") else None
 
     @property
     def bucket_path(self) -> str | None:
@@ -77,7 +106,10 @@ class OriginSettings(_Section):
             return value
         if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
             return value
-        raise ValueError('expected "s3://bucket", "s3://bucket/prefix" or "file:///folder"')
+        if parts.scheme in ("http", "https"):
+            _check_http_base(value)
+            return value
+        raise ValueError('expected "s3://bucket", "s3://bucket/prefix", "file:///folder" or "http://host:port/folder"')
 
     @field_validator("endpoint_url")
     @classmethod
@@ -224,6 +256,10 @@ class LogSettings(_Section):
     format: Literal["auto", "json", "console"] = "auto"
 
 
+def _nowhere(_: Location) -> str:
+    return "the settings"
+
+
 def _tables(value: object) -> object:
     if isinstance(value, list | tuple):
         return value
@@ -242,6 +278,53 @@ class Settings(_Section):
     takeover: TakeoverSettings = Field(default_factory=TakeoverSettings)
     admin: AdminSettings = Field(default_factory=AdminSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    _place_of: PlaceOf = PrivateAttr(default_factory=lambda: _nowhere)
+
+    def read_from(self, place_of: PlaceOf) -> Self:
+        """Remember where each key was set, for errors that only show once the origin has been asked."""
+        self._place_of = place_of
+        return self
+
+    def unlistable(self) -> str | None:
+        """Say which key asks for a list of targets, and where it was set; None: none does."""
+        for index, subscription in enumerate(self.prefetch):
+            if has_wildcards(subscription.match):
+                return f"{self._place_of(('prefetch', index, 'match'))}: prefetch[{index + 1}].match"
+        return None
+
+    @model_validator(mode="after")
+    def _can_be_listed(self) -> Self:
+        if self.origin.http_base is None or self.origin.hub_api is not None:
+            return self
+        for index, subscription in enumerate(self.prefetch):
+            if has_wildcards(subscription.match):
+                at = ("prefetch", index, "match")
+                kind = PydanticCustomError("not_listable", "{why}", {"why": NO_LIST.format(url=self.origin.url)})
+                raise ValidationError.from_exception_data(
+                    "Settings", [InitErrorDetails(type=kind, loc=at, input=subscription.match)]
+                )
+        return self
+
+
+def has_wildcards(pattern: str) -> bool:
+    """Whether a shell-style pattern matches more than one name."""
+    return any(letter in pattern for letter in WILDCARDS)
+
+
+def _check_http_base(value: str) -> None:
+    try:
+        parts = urlsplit(value)
+        has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        has_host = False
+    if not has_host or re.search(r"[\x00-\x20\x7f-\U0010ffff\"<>\\^`{|}?#]", value):
+        raise ValueError('expected a URL without query, such as "http://host:port/folder", percent-encoded')
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("an http origin is asked without credentials, and none belong into a URL")
+    folders = parts.path.rstrip("/").split("/")[1:]
+    if any(unquote(folder) in ("", ".", "..") for folder in folders):
+        raise ValueError("a folder of the URL can't be empty, '.' or '..'")
 
 
 def is_loopback(address: str) -> bool:

@@ -23,6 +23,8 @@ class ClockSeen:
 
     ahead_s: float | None
     trouble: str = ""
+    unneeded: str = ""
+    """Why nobody needs to know."""
 
 
 class Clock:
@@ -36,7 +38,9 @@ class Clock:
 
     async def look(self) -> ClockSeen:
         if self._origin.folder is not None:
-            return ClockSeen(None)
+            return ClockSeen(None, unneeded="the origin is a folder of this machine and has no clock of its own")
+        if self._origin.http_base is not None:
+            return ClockSeen(None, unneeded="the origin is asked without a signature, and so without a time")
         try:
             connection = await S3Connection.open(self._origin)
             try:
@@ -54,11 +58,11 @@ class Clock:
 
     def judge(self, seen: ClockSeen) -> Iterator[Finding]:
         if seen.ahead_s is None:
-            if seen.trouble:
+            if seen.unneeded:
+                yield Finding(self.name, Level.OK, seen.unneeded)
+            else:
                 says = f"not compared with the origin's: {seen.trouble}"
                 yield Finding(self.name, Level.WARNING, says, "Run the command again once the origin can be asked.")
-            else:
-                yield Finding(self.name, Level.OK, "the origin is a folder of this machine and has no clock of its own")
             return
         off_s = abs(seen.ahead_s)
         if off_s < NOTEWORTHY_FROM_S:

@@ -14,7 +14,7 @@ from waystation.doctor.clock import Clock
 from waystation.doctor.configuration import Configuration
 from waystation.doctor.daemon import Daemon, DaemonHere
 from waystation.doctor.disk import DiskSpace
-from waystation.doctor.finding import Finding, Level, worst
+from waystation.doctor.finding import Finding, Level, failure_of, worst
 from waystation.doctor.listing import Listing
 from waystation.doctor.needs import Needs
 from waystation.doctor.ports import Ports
@@ -22,7 +22,7 @@ from waystation.doctor.reading import Reading
 from waystation.doctor.store import StoreFolder
 from waystation.doctor.versions import Versions
 from waystation.doctor.writes import Writes
-from waystation.errors import ConfigError, DaemonError
+from waystation.errors import ConfigError, DaemonError, ReadOnlyOrigin
 from waystation.origin.opening import open_origin
 from waystation.publish import open_writer
 from waystation.telemetry.metrics import Metrics
@@ -83,17 +83,25 @@ async def _examine_origin(settings: Settings, *, publish: bool) -> list[Finding]
     """Ask the origin one thing after the other: a step that fails spares the machine's owner the ones behind it."""
     origin = open_origin(settings, Metrics())
     try:
-        listing = Listing(origin, url=settings.origin.url)
+        listing = Listing(origin, url=settings.origin.url, wanted_by=settings.unlistable())
         findings = await _findings(listing)
         if worst(findings) is Level.FAILURE:
             return findings
-        findings += await _findings(Reading(origin))
+        if listing.is_listable:
+            findings += await _findings(Reading(origin))
+        if settings.origin.http_base is not None:
+            # What a hub lists it vouches for, or will not serve; counting would make it ask for each.
+            return findings + ([failure_of(Writes.name, _read_only(settings))] if publish else [])
         findings += await _findings(Checksums(origin, settings.catalog.missing_checksum))
         if publish:
             findings += await _findings(Writes(settings.origin, origin, open_writer))
         return findings
     finally:
         await origin.close()
+
+
+def _read_only(settings: Settings) -> ReadOnlyOrigin:
+    return ReadOnlyOrigin(f"{settings.origin.url} can only be read")
 
 
 async def _findings(check: Check[_Seen]) -> list[Finding]:

@@ -40,7 +40,7 @@ class Reading:
             if (found := await self._first_with_bytes()) is None:
                 return ReadingSeen(None)
             key = found.key
-            source = await self._origin.source(key, if_match=found.etag)
+            source = await self._origin.source(key, if_match=found.etag or None)
             try:
                 await asyncio.to_thread(_read_a_byte, source)
             finally:

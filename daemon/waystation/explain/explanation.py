@@ -10,9 +10,11 @@ from waystation.errors import (
     LayerMismatch,
     NoRoom,
     PieceMismatch,
+    RejectedByHub,
     RevisionChanged,
     StoreUnusable,
     TooLarge,
+    Unavailable,
     Unreachable,
 )
 from waystation.model import CacheResult
@@ -25,9 +27,19 @@ if TYPE_CHECKING:
 
 _OK = 200
 _COMES_AGAIN = frozenset(
-    kind.reason for kind in (DigestMismatch, PieceMismatch, LayerMismatch, RevisionChanged, TooLarge, StoreUnusable)
+    kind.reason
+    for kind in (
+        DigestMismatch,
+        PieceMismatch,
+        LayerMismatch,
+        RejectedByHub,
+        RevisionChanged,
+        TooLarge,
+        StoreUnusable,
+        Unavailable,
+    )
 )
-"""How a fetch ends for what lies in the object or the disk: only another fetch shows whether it still does."""
+"""How a fetch ends for what lies in the object, the disk or a hub: only another fetch shows whether it still does."""
 
 
 @dataclass(frozen=True, slots=True)

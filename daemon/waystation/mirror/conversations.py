@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from waystation.mirror.paths import Hosts, Paths, Route
     from waystation.mirror.ranges import Choice
     from waystation.mirror.replies import Reply
+    from waystation.mirror.targets import TargetPages
     from waystation.model import Artifact
+    from waystation.origin.hops import Hops
     from waystation.status import StationStatus
     from waystation.store.interface import Store
     from waystation.telemetry.metrics import Metrics
@@ -69,6 +71,8 @@ class Conversations:
         metrics: Metrics,
         status: Callable[[], StationStatus],
         pieces_of: Callable[[Artifact], Awaitable[bytes]],
+        pages: TargetPages,
+        hops: Hops,
     ) -> None:
         self._paths = paths
         self._hosts = hosts
@@ -80,6 +84,8 @@ class Conversations:
         self._metrics = metrics
         self._status = status
         self._pieces_of = pieces_of
+        self._pages = pages
+        self._hops = hops
 
     async def hold(self, connection: Connection) -> None:
         """Answer one request after the other, until either side has had enough."""
@@ -131,6 +137,7 @@ class Conversations:
         target, authority = split_target(request.target, request.host)
         if authority is not None:
             self._hosts.check(authority)
+        self._hops.arrive(request.fields.get("via", ""))
         route = self._paths.route(target)
         exchange.route = route.name
         exchange.about(route.subject)
@@ -143,6 +150,8 @@ class Conversations:
                 self._reply(documents.status_json(self._status()), turn)
             case RouteName.METRICS:
                 self._reply(documents.metrics_text(self._metrics), turn)
+            case RouteName.TARGETS:
+                self._reply(documents.targets_json(await self._pages.page(route.subject)), turn)
             case RouteName.CHECKSUM | RouteName.PIECES:
                 await self._describe(route, turn)
             case _:

@@ -72,6 +72,11 @@ def readiness(status: StationStatus) -> Reply:
     return Reply(503, lines.encode(), (("Retry-After", str(RETRY_AFTER_S)),))
 
 
+def targets_json(page: bytes) -> Reply:
+    """A page of targets."""
+    return Reply(200, page, content_type=JSON_TYPE)
+
+
 def status_json(status: StationStatus) -> Reply:
     """What `waystation status` shows."""
     return Reply(200, json.dumps(dataclasses.asdict(status)).encode() + b"\n", content_type=JSON_TYPE)

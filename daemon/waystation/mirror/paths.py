@@ -33,12 +33,13 @@ class RouteName(StrEnum):
     READY = "readyz"
     METRICS = "metrics"
     STATUS = "status"
+    TARGETS = "targets"
     NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a path asks for: a route, and the target's name or digest where it has one."""
+    """What a path asks for: a route, and the target's name or digest, or the query of a list, where it has one."""
 
     name: RouteName
     subject: str = ""
@@ -50,6 +51,7 @@ _FIXED = {
     "/metrics": Route(RouteName.METRICS),
     "/api/v1/status": Route(RouteName.STATUS),
 }
+_LIST = "/api/v1/targets"
 _OF_TARGETS = frozenset({RouteName.ARTIFACT, RouteName.BUCKET, RouteName.CHECKSUM, RouteName.PIECES})
 _ARTIFACTS = "/artifacts/"
 _BLOBS = "/blobs/sha256/"
@@ -82,6 +84,8 @@ class Paths:
             raise DirectoryAsked("a folder is asked for, and artifacts are files")
         if fixed := _FIXED.get(path):
             return fixed
+        if path == _LIST:
+            return Route(RouteName.TARGETS, query)
         if path.startswith(_ARTIFACTS):
             name = path.removeprefix(_ARTIFACTS)
             return _target(name.removeprefix(self._prefix) if self._bucket == _ARTIFACTS else name, RouteName.ARTIFACT)

@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from waystation import errors
 from waystation.errors import WaystationError
+from waystation.origin.http_answers import REASON_HEADER
 
 RETRY_AFTER_S = 5
 """What a 503 names where the error knows no better."""
@@ -54,6 +55,11 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.Short: Meaning(503, "the origin broke off in mid-body"),
     errors.NotListable: Meaning(503, "the origin can't list its keys"),
     errors.NotWatchable: Meaning(503, "the origin does not tell what is new"),
+    errors.Unavailable: Meaning(503, "the hub can't give this now, and the target is not cached"),
+    errors.Redirected: Meaning(503, "the origin redirects, and no redirect is followed"),
+    errors.Unvouched: Meaning(404, "the hub has the object, but nothing vouches for its bytes"),
+    errors.RejectedByHub: Meaning(502, "the hub rejects what its own origin gave it"),
+    errors.OriginLoop: Meaning(503, "asking the origin leads in a circle"),
     errors.RevisionChanged: Meaning(502, "the object was replaced while it was being fetched"),
     errors.TooLarge: Meaning(502, "what vouches for this target is larger than any that is valid"),
     # the transfer
@@ -77,6 +83,7 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.NotStored: Meaning(500, "the store does not have it"),
     errors.NotEvictable: Meaning(500, "it may not be evicted"),
     errors.PublishError: Meaning(500, "nothing was published"),
+    errors.ReadOnlyOrigin: Meaning(500, "nobody can write to this origin"),
     errors.Conflict: Meaning(500, "other bytes are published under this name"),
     errors.Overwritten: Meaning(500, "what was published is not what is there"),
     errors.SourceChanged: Meaning(500, "the file changed while it was being uploaded"),
@@ -119,7 +126,7 @@ def refusal(error: BaseException) -> Reply:
     meaning = meaning_of(error)
     kind = type(error) if isinstance(error, WaystationError) else WaystationError
     line = f"{kind.reason}: {meaning.saying}. {kind.advice}".rstrip()
-    return Reply(meaning.code, f"{line}\n".encode(), _fields(error, meaning))
+    return Reply(meaning.code, f"{line}\n".encode(), ((REASON_HEADER, kind.reason), *_fields(error, meaning)))
 
 
 def phrase(code: int) -> str:
@@ -129,7 +136,7 @@ def phrase(code: int) -> str:
 
 def _fields(error: BaseException, meaning: Meaning) -> tuple[tuple[str, str], ...]:
     if meaning.code == HTTPStatus.SERVICE_UNAVAILABLE:
-        known_s = error.retry_after_s if isinstance(error, errors.Unreachable) else None
+        known_s = error.retry_after_s if isinstance(error, errors.Unreachable | errors.Unavailable) else None
         return (("Retry-After", str(max(1, math.ceil(known_s)) if known_s is not None else RETRY_AFTER_S)),)
     if isinstance(error, errors.RangeNotSatisfiable):
         return (("Content-Range", f"bytes */{error.size_bytes}"),)

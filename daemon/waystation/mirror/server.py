@@ -16,16 +16,19 @@ from waystation.mirror.journal import Journal
 from waystation.mirror.listeners import bind_all, close_all, refuse_unfit
 from waystation.mirror.memory import SmallBlobs
 from waystation.mirror.paths import Directions, Hosts, Paths
+from waystation.mirror.targets import TargetPages
 from waystation.mirror.tls import LEFT, OK, TlsTransport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from waystation.admission import Admission
+    from waystation.catalog.interface import Catalog
     from waystation.config import MirrorSettings, Settings
     from waystation.mirror.listeners import Listener
     from waystation.mirror.tls import Handshake
     from waystation.model import Artifact
+    from waystation.origin.hops import Hops
     from waystation.status import CertificateStatus, Refusal, StationStatus
     from waystation.store.interface import Store
     from waystation.telemetry.metrics import Metrics
@@ -54,6 +57,7 @@ class Mirror:
             "mirror.idle_timeout",
             "mirror.send_timeout",
             "mirror.access_log",
+            "catalog.refresh",
         }
     )
 
@@ -63,6 +67,9 @@ class Mirror:
         *,
         origin_path: str | None,
         admission: Admission,
+        catalog: Catalog,
+        refresh_s: float,
+        hops: Hops,
         transfers: Transfers,
         store: Store,
         metrics: Metrics,
@@ -77,6 +84,7 @@ class Mirror:
         self._store = store
         self._memory = SmallBlobs()
         self._journal = Journal(metrics, access_log=settings.access_log)
+        self._pages = TargetPages(catalog, refresh_s=refresh_s)
         paths, hosts = Paths(origin_path), Hosts(settings.hosts, origin_host)
         self._hosts = hosts
         self._directions = Directions(paths, hosts)
@@ -91,6 +99,8 @@ class Mirror:
             metrics=metrics,
             status=status,
             pieces_of=pieces_of,
+            pages=self._pages,
+            hops=hops,
         )
         self._acceptor = Acceptor(settings.max_connections, connect=self._connect, crowded=self._retire_longest_idle)
         self._connections: set[Connection] = set()
@@ -115,6 +125,7 @@ class Mirror:
         """Hold to these from now on: names and log at once, limits and certificate with the next connection."""
         self._identity.take_up()
         self._settings = settings.mirror
+        self._pages.refresh_s = settings.catalog.refresh
         self._limits = Limits.of(settings.mirror)
         self._hosts.allow(settings.mirror.hosts)
         self._journal.access_log = settings.mirror.access_log
@@ -174,6 +185,7 @@ class Mirror:
             for connection in tuple(self._connections):
                 connection.abort(DRAINED)
             await self._until_empty()
+        await self._pages.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -44,7 +44,7 @@ class DirectoryOrigin:
     async def get(self, key: str, *, limit_bytes: int) -> tuple[ObjectInfo, bytes]:
         return await asyncio.to_thread(self._folder.read, key, limit_bytes)
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:
         await asyncio.to_thread(self._folder.check_root)
         waiting: list[tuple[str, ObjectInfo | None]] = [
             ("", None)
@@ -56,7 +56,7 @@ class DirectoryOrigin:
                 continue
             found = await asyncio.to_thread(self._folder.look_into, name)
             found.sort(key=lambda each: each[0].encode(), reverse=True)
-            waiting += [each for each in found if _may_lead_to(each[0], prefix)]
+            waiting += [each for each in found if _may_lead_to(each[0], prefix) and _may_follow(each[0], after)]
 
     async def source(self, key: str, *, if_match: str | None) -> Source:
         info = await self.head(key)
@@ -73,6 +73,10 @@ class DirectoryOrigin:
 
 def _may_lead_to(name: str, prefix: str) -> bool:
     return name.startswith(prefix) or (name.endswith("/") and prefix.startswith(name))
+
+
+def _may_follow(name: str, after: str) -> bool:
+    return name > after or (name.endswith("/") and after.startswith(name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ Redirects are never followed. What `http.client` reads of an answer's head is bo
 from __future__ import annotations
 
 import http.client
-import re
 import select
 import socket
 import ssl
@@ -16,27 +15,27 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from waystation.errors import Denied, Missing, OriginError, RevisionChanged, Short, Unreachable
+from waystation.errors import OriginError, RevisionChanged, Short, Unreachable
+from waystation.origin.http_answers import REASON_HEADER, Refusal, error_of
+from waystation.origin.http_revisions import conditions, revision_of
+from waystation.origin.tls import TLS_ADVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from waystation.model import Span
     from waystation.origin.interface import Reader
 
 MAX_IDLE_CONNECTIONS = 16
 MAX_ERROR_BODY_BYTES = 8 * 1024
-TLS_ADVICE = "Check [origin] ca_bundle and the name in endpoint_url against the origin's certificate."
-NO_BUCKET_ADVICE = "Create the bucket, or correct the bucket's name in [origin] url."
-NO_SUCH_KEY_CODES = frozenset({"NoSuchKey", "KeyTooLongError", "XMinioInvalidObjectName"})
-
-_ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
+RANGES_ADVICE = "The server of [origin] url must answer Range requests, as S3, nginx and Caddy do."
 
 
 class HttpSource:
     """One URL and one of its revisions; `if_match` None takes the one that answers first.
 
-    Connections are kept and used again, one reader each at a time. Thread-safe.
+    An answer must begin within `patience_s` (by default the stall timeout). Connections are kept and used again, one
+    reader each at a time. Thread-safe.
     """
 
     def __init__(
@@ -48,15 +47,19 @@ class HttpSource:
         connect_timeout_s: float,
         stall_timeout_s: float,
         tls: ssl.SSLContext | None = None,
+        patience_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self._port = parts.port
         self._target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         self.key = key
-        self._etag = if_match
+        self._revision = if_match
         self._connect_timeout_s = connect_timeout_s
         self._stall_timeout_s = stall_timeout_s
+        self._patience_s = patience_s or stall_timeout_s
+        self._headers = dict(headers or {})
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
@@ -86,8 +89,8 @@ class HttpSource:
         for connection in idle:
             connection.close()
 
-    def silence(self) -> Unreachable:
-        return Unreachable(f"the origin sent no byte of '{self.key}' for {self._stall_timeout_s:g} s")
+    def silence(self, waited_s: float | None = None) -> Unreachable:
+        return Unreachable(f"the origin sent no byte of '{self.key}' for {waited_s or self._stall_timeout_s:g} s")
 
     # --- connections ---------------------------------------------------------------------------
 
@@ -96,11 +99,15 @@ class HttpSource:
         while True:
             connection, its_socket, used_again = self._take()
             try:
-                return connection, its_socket, self._ask(connection, span)
+                its_socket.settimeout(self._patience_s)
+                response = self._ask(connection, span)
+                its_socket.settimeout(self._stall_timeout_s)
             except BaseException as error:
                 self._give_back(connection, reusable=False)
                 if not used_again or self.closed or not isinstance(error.__cause__, ConnectionError):
                     raise
+            else:
+                return connection, its_socket, response
 
     def _take(self) -> tuple[http.client.HTTPConnection, socket.socket, bool]:
         """An idle connection that seems alive, else a new one; with its socket, and whether it is used again."""
@@ -131,7 +138,6 @@ class HttpSource:
             self._give_back(connection, reusable=False)
             raise self._no_connection(error) from error
         its_socket: socket.socket = connection.sock
-        its_socket.settimeout(self._stall_timeout_s)
         with self._lock:
             self._busy[connection] = its_socket
             if self.closed:
@@ -157,9 +163,9 @@ class HttpSource:
     # --- one request ---------------------------------------------------------------------------
 
     def _ask(self, connection: http.client.HTTPConnection, span: Span) -> http.client.HTTPResponse:
-        headers = {"Range": f"bytes={span.start}-{span.stop - 1}"}
-        if self._etag is not None:
-            headers["If-Match"] = self._etag
+        headers = {**self._headers, "Range": f"bytes={span.start}-{span.stop - 1}"}
+        if self._revision is not None:
+            headers |= conditions(self._revision)
         try:
             connection.request("GET", self._target, headers=headers)
             response = connection.getresponse()
@@ -172,7 +178,7 @@ class HttpSource:
             if self.closed:
                 raise Unreachable(f"asking for '{self.key}' was given up") from error
             if isinstance(error, TimeoutError):
-                raise self.silence() from error
+                raise self.silence(self._patience_s) from error
             raise Unreachable(f"the connection broke while asking for '{self.key}': {type(error).__name__}") from error
         return response
 
@@ -182,40 +188,45 @@ class HttpSource:
             raise self._refused(response)
         if response.getheader("Content-Encoding", "identity") != "identity":
             raise Short(f"the origin encoded '{self.key}', although it was asked not to")
+        ignored = response.status == HTTPStatus.OK and (span.start > 0 or (response.length or 0) > len(span))
+        if ignored:
+            words = f"the origin ignored the range {span.start}..{span.stop} of '{self.key}'"
+            raise Short(words, advice=RANGES_ADVICE)
         if response.length != len(span):
             raise Short(f"the origin announced {response.length} bytes of '{self.key}', expected {len(span)}")
-        wanted = f"bytes {span.start}-{span.stop - 1}/"
+        part, _, whole = response.getheader("Content-Range", "").partition("/")
         if response.status == HTTPStatus.OK:
-            if span.start:
-                raise Short(f"the origin ignored the range {span.start}..{span.stop} of '{self.key}'")
-        elif not response.getheader("Content-Range", "").startswith(wanted):
+            whole = str(len(span))
+        elif part != f"bytes {span.start}-{span.stop - 1}":
             raise Short(f"the origin answered with another range of '{self.key}' than {span.start}..{span.stop}")
-        self._check_revision(response.getheader("ETag"))
+        self._check_revision(
+            revision_of(
+                etag=response.getheader("ETag"),
+                last_modified=response.getheader("Last-Modified"),
+                size_bytes=int(whole) if whole.isdecimal() else None,
+            )
+        )
 
-    def _check_revision(self, etag: str | None) -> None:
+    def _check_revision(self, revision: str) -> None:
         with self._lock:
-            if self._etag is None:
-                self._etag = etag
-            expected = self._etag
-        if etag != expected:
+            if self._revision is None:
+                self._revision = revision
+            expected = self._revision
+        if revision != expected:
             raise RevisionChanged(f"'{self.key}' was replaced in the origin")
 
     def _refused(self, response: http.client.HTTPResponse) -> OriginError:
-        status = response.status
-        match = _ERROR_CODE.search(response.read(MAX_ERROR_BODY_BYTES))
-        code = match[1].decode() if match else ""
-        said = f"{status} {code}".strip()
-        if code == "NoSuchBucket":
-            return Unreachable(f"the origin has no such bucket ({said})", advice=NO_BUCKET_ADVICE)
-        if status == HTTPStatus.NOT_FOUND or code in NO_SUCH_KEY_CODES:
-            return Missing(f"the origin has no '{self.key}' ({said})")
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return Denied(f"the origin denies '{self.key}' ({said})")
-        if status == HTTPStatus.PRECONDITION_FAILED:
-            return RevisionChanged(f"'{self.key}' was replaced in the origin")
-        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return Short(f"'{self.key}' ends before the range that was asked for ({said})")
-        return Unreachable(f"the origin answered {said} for '{self.key}'")
+        return error_of(
+            self.key,
+            Refusal(
+                response.status,
+                response.read(MAX_ERROR_BODY_BYTES),
+                reason=response.getheader(REASON_HEADER),
+                retry_after=response.getheader("Retry-After"),
+                location=response.getheader("Location"),
+                path=self._target.partition("?")[0],
+            ),
+        )
 
 
 class _BodyReader:

@@ -71,7 +71,7 @@ class Source(Protocol):
 
 
 class Origin(Protocol):
-    """The read side: s3, directory. One attempt a call; `resilient.py` wraps any of them.
+    """The read side: s3, directory, http. One attempt a call; `resilient.py` wraps any of them.
 
     Keys are below the configured prefix. Every method may raise Denied or Unreachable.
     """
@@ -93,8 +93,11 @@ class Origin(Protocol):
         """
         ...
 
-    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """List keys that begin with `prefix`, in the order of their UTF-8 bytes; `sha256` is None here.
+    def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:
+        """List keys that begin with `prefix`, those behind `after`, in the order of their UTF-8 bytes.
+
+        Their `sha256` is None here. A hub lists targets alone, without the files that describe them; `etag` is empty
+        for those that it has not asked about itself.
 
         Raises:
             NotListable: this origin can't.

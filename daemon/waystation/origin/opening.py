@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from waystation.disk import Disk
 from waystation.origin.directory import DirectoryOrigin
+from waystation.origin.hops import Hops
+from waystation.origin.http_origin import HttpOrigin
 from waystation.origin.resilient import ResilientOrigin
 from waystation.origin.s3 import S3Origin
+from waystation.origin.tls import trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,23 +23,33 @@ if TYPE_CHECKING:
 
 
 def open_origin(
-    settings: Settings, metrics: Metrics, *, monotonic: Callable[[], float] = time.monotonic
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    hops: Hops | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> ResilientOrigin:
-    """Open the origin that ``[origin] url`` names; nothing is asked of it yet.
+    """Open the origin that ``[origin] url`` names; nothing is asked of it yet. `hops`: the daemon's own place.
 
     Raises:
         ConfigError: the settings can't be used.
     """
     return ResilientOrigin(
-        _inner(settings), url=settings.origin.url, settings=settings.origin, metrics=metrics, monotonic=monotonic
+        _inner(settings, hops or Hops()),
+        url=settings.origin.url,
+        settings=settings.origin,
+        metrics=metrics,
+        monotonic=monotonic,
     )
 
 
-def _inner(settings: Settings) -> Watchable:
+def _inner(settings: Settings, hops: Hops) -> Watchable:
     folder = settings.origin.folder
-    if folder is None:
-        return S3Origin(settings.origin, stall_timeout_s=settings.transfer.stall_timeout)
-    return DirectoryOrigin(folder, disk=Disk())
+    if folder is not None:
+        return DirectoryOrigin(folder, disk=Disk())
+    if settings.origin.http_base is not None:
+        return HttpOrigin(settings.origin, stall_timeout_s=settings.transfer.stall_timeout, hops=hops)
+    return S3Origin(settings.origin, stall_timeout_s=settings.transfer.stall_timeout)
 
 
 async def check_access(settings: Settings) -> None:
@@ -51,6 +64,9 @@ async def check_access(settings: Settings) -> None:
 
 
 def _check_files(settings: OriginSettings) -> None:
+    if settings.http_base is not None:
+        trust(settings.ca_bundle)
+        return
     from waystation.origin.s3_access import prepare  # noqa: PLC0415 - imports botocore, and only S3 needs it
 
     prepare(settings)
@@ -71,9 +87,10 @@ class OriginReload:
         }
     )
 
-    def __init__(self, origin: ResilientOrigin) -> None:
+    def __init__(self, origin: ResilientOrigin, hops: Hops) -> None:
         self._origin = origin
+        self._hops = hops
 
     def reload(self, settings: Settings) -> None:
         """Ask through a new connection from now on; what runs is finished through the old one."""
-        self._origin.renew(_inner(settings), settings.origin)
+        self._origin.renew(_inner(settings, self._hops), settings.origin)

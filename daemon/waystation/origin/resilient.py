@@ -67,14 +67,14 @@ class ResilientOrigin:
         self._origin_bytes.inc(len(body))
         return info, body
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:
         """List keys; each step has the deadline, and only the first one is tried again."""
         async with self._in_use() as inner:
-            listing: AsyncIterator[ObjectInfo] = inner.list(prefix)
+            listing: AsyncIterator[ObjectInfo] = inner.list(prefix, after=after)
 
             async def first() -> ObjectInfo | None:
                 nonlocal listing
-                listing = inner.list(prefix)
+                listing = inner.list(prefix, after=after)
                 return await anext(listing, None)
 
             try:

@@ -47,9 +47,11 @@ class S3Origin:
             raise Short(f"{len(body)} bytes of '{key}' came, expected {info.size_bytes}")
         return info, body
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:
         s3 = await self._connected()
-        pages = s3.client.get_paginator("list_objects_v2").paginate(Bucket=s3.bucket, Prefix=s3.full_key(prefix))
+        start = {"StartAfter": s3.full_key(after)} if after else {}
+        paginator = s3.client.get_paginator("list_objects_v2")
+        pages = paginator.paginate(Bucket=s3.bucket, Prefix=s3.full_key(prefix), **start)
         following = aiter(pages)
         while True:
             with s3.explaining(prefix):

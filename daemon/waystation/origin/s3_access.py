@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import configparser
 import os
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,10 +15,12 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 
 from waystation.config import PASSED_TO_THE_UNIT
-from waystation.errors import NoCredentials, Unreachable
+from waystation.errors import NoCredentials
 from waystation.origin.s3_model import slim_loader
+from waystation.origin.tls import trust
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
     from waystation.config import OriginSettings
@@ -52,25 +53,13 @@ def prepare(settings: OriginSettings) -> Access:
     loader.load_service_model("s3", "service-2")
     loader.load_service_model("s3", "endpoint-rule-set-1")
     secure = settings.endpoint_url is None or urlsplit(settings.endpoint_url).scheme == "https"
-    tls = _trust(settings.ca_bundle) if secure else None
+    tls = trust(settings.ca_bundle) if secure else None
     return Access(
         session=session,
         http_session=_session_that_trusts(tls) if tls else AIOHTTPSession,
         tls=tls,
         keys=_read_keys(file) if (file := settings.credentials_path) else {},
     )
-
-
-def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
-    """Trust the bundle alone, or without one what the system trusts."""
-    try:
-        return ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
-    except OSError as error:
-        why = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise Unreachable(
-            f"ca_bundle {ca_bundle} can't be used: {why}",
-            advice="Correct [origin] ca_bundle: a file of certificates in PEM.",
-        ) from error
 
 
 def _session_that_trusts(tls: ssl.SSLContext) -> type[AIOHTTPSession]:

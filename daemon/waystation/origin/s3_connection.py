@@ -27,9 +27,10 @@ from botocore.credentials import ReadOnlyCredentials
 
 from waystation.errors import ClockRefused, Denied, Missing, NoCredentials, OriginError, Short, Unreachable
 from waystation.model import Digest, parse_digest
-from waystation.origin.http_range import NO_BUCKET_ADVICE, NO_SUCH_KEY_CODES, TLS_ADVICE
+from waystation.origin.http_answers import NO_BUCKET_ADVICE, NO_SUCH_KEY_CODES
 from waystation.origin.interface import ObjectInfo
 from waystation.origin.s3_access import prepare
+from waystation.origin.tls import TLS_ADVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from waystation.errors import Unreachable
+from waystation.errors import Unavailable, Unreachable
 
 if TYPE_CHECKING:
     from waystation.errors import WaystationError
@@ -22,4 +22,4 @@ def backoff_s(first_s: float, failures: int, longest_s: float, *, at_random: flo
 
 def named_wait_s(error: WaystationError) -> float:
     """Tell how long the origin, or its circuit breaker, asks to be left alone; 0: it did not say."""
-    return (error.retry_after_s if isinstance(error, Unreachable) else None) or 0.0
+    return (error.retry_after_s if isinstance(error, Unreachable | Unavailable) else None) or 0.0

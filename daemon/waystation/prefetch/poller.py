@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from waystation.errors import BadTarget, CatalogError, OriginError, UnknownTarget, WaystationError
+from waystation.errors import BadTarget, CatalogError, NotListable, OriginError, UnknownTarget, WaystationError
 from waystation.model import CHECKSUM_SUFFIX, parse_target
 from waystation.prefetch.backoff import backoff_s, named_wait_s
 
@@ -73,11 +73,7 @@ class Poller:
     async def poll(self) -> float:
         """List once; return how long to wait before the next time, in seconds."""
         try:
-            found: set[TargetPath] = set()
-            for prefix in self._subscriptions.prefixes:
-                found.update(
-                    [each async for each in self._catalog.list(f"{prefix}*") if self._subscriptions.match(each)]
-                )
+            found = await self._find()
             found |= await self._not_withdrawn(target for target in self._held() if target not in found)
         except OriginError as error:
             return self._failed(error)
@@ -87,6 +83,28 @@ class Poller:
         self._news(None)
         # A little early each time, so that what the listing refreshed does not go stale before the next one.
         return max(SHORTEST_PAUSE_S, self._refresh_s * (1 - self._randomly() / 10))
+
+    async def _find(self) -> set[TargetPath]:
+        """List what is subscribed to, or ask for each by its name where the origin can't list and that is enough."""
+        found: set[TargetPath] = set()
+        try:
+            for prefix in self._subscriptions.prefixes:
+                found.update(
+                    [each async for each in self._catalog.list(f"{prefix}*") if self._subscriptions.match(each)]
+                )
+        except NotListable:
+            if self._subscriptions.names is None:
+                raise
+            return {name for name in self._subscriptions.names if await self._is_published(name)}
+        return found
+
+    async def _is_published(self, name: TargetPath) -> bool:
+        try:
+            await self._catalog.resolve(parse_target(name))
+        except (BadTarget, CatalogError) as error:
+            log.info("subscribed_not_published", target=name, reason=error.reason, detail=str(error))
+            return False
+        return True
 
     async def hear(self, key: str) -> None:
         """The origin tells that something happened to a key."""

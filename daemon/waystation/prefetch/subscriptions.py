@@ -9,7 +9,8 @@ from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING
 
 from waystation.catalog.listing import literal_prefix
-from waystation.model import Priority
+from waystation.config import has_wildcards
+from waystation.model import Priority, TargetPath
 from waystation.prefetch.versions import parse_bundle
 from waystation.wants import Want
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from waystation.config import PrefetchSettings
-    from waystation.model import TargetPath
     from waystation.prefetch.versions import Bundle
 
 
@@ -51,13 +51,15 @@ class Ranking:
 class Subscriptions:
     """What ``[[prefetch]]`` asks for, on a machine of one architecture."""
 
-    def __init__(self, subscriptions: Iterable[PrefetchSettings], *, arch: str) -> None:
+    def __init__(self, subscriptions: Sequence[PrefetchSettings], *, arch: str) -> None:
         self._subscriptions = [(re.compile(translate(each.match)).match, each.newest) for each in subscriptions]
         self._arch = arch
         self._bundles: dict[TargetPath, Bundle | None] = {}
         """What the names say that were ranked the last time: reading a version costs more than all the rest."""
         self.prefixes = _outermost({literal_prefix(each.match) for each in subscriptions})
         """The fewest listings that show every target that can match."""
+        self.names = _names(subscriptions)
+        """What is subscribed to by name; None: some of it has wildcards."""
 
     def match(self, target: TargetPath) -> bool:
         """Whether any of them is about this target."""
@@ -79,6 +81,12 @@ class Subscriptions:
                 if matching := [target for target in newest_first if matches(target)]:
                     ranked.append((matching, newest))
         return Ranking(ranked)
+
+
+def _names(subscriptions: Iterable[PrefetchSettings]) -> tuple[TargetPath, ...] | None:
+    if any(has_wildcards(each.match) for each in subscriptions):
+        return None
+    return tuple(TargetPath(each.match) for each in subscriptions)
 
 
 def _version(item: tuple[Bundle, TargetPath]) -> tuple[object, ...]:

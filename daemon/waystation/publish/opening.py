@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from waystation.disk import Disk
+from waystation.errors import ReadOnlyOrigin
 from waystation.origin.opening import open_origin
 from waystation.origin.write_directory import DirectoryWriter
 from waystation.origin.write_s3 import S3Writer
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 
 
 def open_writer(origin: OriginSettings) -> OriginWriter:
-    """Open the write side of the origin that ``[origin] url`` names; nothing is asked of it yet."""
+    """Open the write side of the origin that ``[origin] url`` names; nothing is asked of it yet.
+
+    Raises:
+        ReadOnlyOrigin: it has none.
+    """
+    if origin.http_base is not None:
+        raise ReadOnlyOrigin(f"{origin.url} can only be read: nothing is published through it")
     folder = origin.folder
     return S3Writer(origin) if folder is None else DirectoryWriter(folder, disk=Disk())
 
@@ -31,6 +38,7 @@ async def open_publisher(settings: Settings) -> AsyncIterator[Publisher]:
 
     Raises:
         ConfigError: the settings can't be used.
+        ReadOnlyOrigin: the origin is read over HTTP.
     """
     writer = open_writer(settings.origin)
     origin = open_origin(settings, Metrics())
