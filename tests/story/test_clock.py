@@ -84,8 +84,8 @@ def test_what_is_stored_stays_what_is_new_comes_and_who_waits_is_served(
     bucket = tmp_path / "bucket"
     bucket.mkdir()
     first, second = "app/app-1-x86_64", "app/app-2-x86_64"
-    kept, oldest, late = "kept/kept-1-x86_64", "old/old-1-x86_64", "late/late-1-x86_64"
-    bodies = {name: random.Random(name).randbytes(3 * MIB) for name in (first, second, kept, oldest, late)}
+    kept, oldest, late, last = (f"{app}/{app}-1-x86_64" for app in ("kept", "old", "late", "last"))
+    bodies = {name: random.Random(name).randbytes(3 * MIB) for name in (first, second, kept, oldest, late, last)}
     for name in (first, kept, oldest):
         put(bucket, name, bodies[name])
     station = Station(
@@ -93,7 +93,7 @@ def test_what_is_stored_stays_what_is_new_comes_and_who_waits_is_served(
         {
             "origin": {"url": bucket.as_uri()},
             "catalog": {"refresh": "1s"},
-            "store": {"max_size": "13MiB"},
+            "store": {"max_size": "16MiB"},
             "prefetch": [{"match": "app/*", "newest": 1}],
         },
     )
@@ -121,6 +121,9 @@ def test_what_is_stored_stays_what_is_new_comes_and_who_waits_is_served(
         assert station.artifact(late).body == bodies[late], "what nobody has asked for is found and fetched"
         put(bucket, second, bodies[second])
         wait_until(lambda: is_stored(station, bodies[second]), "the new version is prefetched")
+        assert station.metric("waystation_evictions_total") == 0
+        put(bucket, last, bodies[last])
+        assert station.artifact(last).body == bodies[last]
         wait_until(lambda: not is_stored(station, bodies[oldest]), "what was used least recently made room")
         assert is_stored(station, bodies[kept]), "what was used since the jump is newer than what was used before it"
 
