@@ -1,6 +1,7 @@
 # The daemon itself as a job on every client, for those who can't install a package there. It is one executable:
 #
-#     waystation-builder run . --bundler pyinstaller        # in this checkout; publishes it, prints the sha256
+#     waystation-builder run . --bundler pyinstaller --pyinstaller-args=--collect-submodules=waystation.cli
+#         # in this checkout; it publishes what it built, and prints the sha256
 #     nomad var put nomad/jobs/waystation access_key=… secret_key=…
 #     nomad job run -var sha256=… -var endpoint=http://minio.internal:9000 nomad-jobs/waystation.nomad.hcl
 #     nomad alloc exec -job waystation ./local/waystation-0.1.0-x86_64 status

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,7 +13,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CASES = [Path(__file__).parent / "inside" / file for file in ("app.py", "names.py")]
 NAMESPACES = [
     "unshare",
     "--net",
@@ -43,14 +44,26 @@ def missing() -> str | None:
     return None if tried.returncode == 0 else f"no namespaces with nftables and cgroup v2 here: {tried.stderr.strip()}"
 
 
-@pytest.mark.timeout(900)  # the first bundling installs PyInstaller
-def test_nomad_starts_jobs_through_the_mirror_and_without_it() -> None:
+pytestmark = pytest.mark.timeout(900)  # the first bundling installs PyInstaller
+
+
+@pytest.fixture(scope="module")
+def app() -> str:
     if lacking := missing():
         pytest.skip(lacking)
-    made = subprocess.run([ROOT / "scripts/bundle-example"], check=True, stdout=subprocess.PIPE, text=True)
+    return made_by(ROOT / "scripts" / "bundle-example")
+
+
+def made_by(*command: str | Path) -> str:
+    """What a program built: the path that it prints."""
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout.strip()
+
+
+def run_inside(cases: list[str], **variables: str) -> None:
+    files = [Path(__file__).parent / "inside" / name for name in cases]
     inside = subprocess.run(
-        [*NAMESPACES, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0", *CASES],
-        env={**os.environ, "PET_TAXI": made.stdout.strip()},
+        [*NAMESPACES, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0", *files],
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -58,3 +71,15 @@ def test_nomad_starts_jobs_through_the_mirror_and_without_it() -> None:
     sys.stdout.write(inside.stdout)
     assert inside.returncode == 0, inside.stdout[-8000:] + inside.stderr[-2000:]
     assert " passed" in inside.stdout
+
+
+def test_nomad_starts_jobs_through_the_mirror_and_without_it(app: str) -> None:
+    run_inside(["app.py", "names.py"], PET_TAXI=app)
+
+
+def test_the_daemon_is_a_job_of_nomad_s(app: str, tmp_path: Path) -> None:
+    head = (ROOT / "nomad-jobs" / "waystation.nomad.hcl").read_text()
+    (line,) = re.findall(r"#     waystation-builder run (.*)", head)
+    builder = Path(sys.executable).with_name("waystation-builder")
+    daemon = made_by(builder, "build", *shlex.split(line), "--output", tmp_path)
+    run_inside(["daemon.py"], PET_TAXI=app, BUNDLED_DAEMON=daemon)

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nomad.inside.place import APP, BUCKET, CGROUP, CGROUPS, Site, in_place, run, waystation
+from nomad.inside.place import APP, BUCKET, CGROUP, CGROUPS, Site, in_place, publish, run
 from peers.minio import MinioServer, running_minio
 from peers.nomad import Nomad, running_nomad
 from peers.processes import wait_until
-from peers.station import Station, s3_config, to_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,13 +53,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, machine: Path) -> Iterator[
 
 @pytest.fixture(scope="session")
 def bucket(server: MinioServer, tmp_path_factory: pytest.TempPathFactory) -> Bucket:
-    """Where the app was published as its users publish theirs."""
+    """Where the app is published."""
     bucket = server.create_bucket("artifacts")
     bucket.make_public()
-    builder = Station(tmp_path_factory.mktemp("builder"), s3_config(bucket, tmp_path_factory.mktemp("keys")))
-    builder.config_file.write_text(to_toml(builder.config))
-    done = waystation(builder, "publish", str(APP), "--app", "app", "--version", "0.1.0")
-    assert done.returncode == 0, done.stderr
+    publish(bucket, tmp_path_factory.mktemp("publisher"), APP, "app")
     return bucket
 
 

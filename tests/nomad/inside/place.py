@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from peers.processes import is_listening, wait_until
 from peers.relay import Relay
-from peers.station import Station, s3_config
+from peers.station import Station, s3_config, to_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +106,14 @@ def waystation(station: Station, *arguments: str) -> subprocess.CompletedProcess
         timeout=60,
         check=False,
     )
+
+
+def publish(bucket: Bucket, folder: Path, file: Path, app: str) -> None:
+    """As users publish theirs."""
+    publisher = Station(folder, s3_config(bucket, folder))
+    publisher.config_file.write_text(to_toml(publisher.config))
+    done = waystation(publisher, "publish", str(file), "--app", app, "--version", "0.1.0")
+    assert done.returncode == 0, done.stderr
 
 
 def run(*command: str) -> None:
