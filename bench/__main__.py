@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import machine, picture, report
+from bench import machine, nomad, picture, report
 from bench.ground import QUICK, Sizes, missing, prepared
 from bench.measures import MEASURES
 from bench.results import Results
@@ -24,6 +24,8 @@ NEEDED = ("curl", "wrk")
 def main() -> int:
     """Run it. Bars that are not met are in the table: this is a measurement, no gate."""
     options = _options()
+    if options.nomad:
+        return nomad.measure(options.rounds, _say)
     if absent := [program for program in NEEDED if not shutil.which(program)]:
         _say(f"needs {' and '.join(absent)} on PATH")
         return 2
@@ -51,7 +53,8 @@ def main() -> int:
     if not options.quick:
         date = datetime.now(UTC).date().isoformat()
         page = report.page(results, sizes, rounds=rounds, date=date, machine=where, missing=absent_servers)
-        (DOCS / "benchmarks.md").write_text(page)
+        kept = nomad.section_of((DOCS / "benchmarks.md").read_text())
+        (DOCS / "benchmarks.md").write_text(page + kept)
         (DOCS / "benchmarks.svg").write_text(picture.draw(results, sizes))
         _say("wrote docs/benchmarks.md and docs/benchmarks.svg")
     return 0
@@ -61,6 +64,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a minute's look: small files, one round, docs untouched")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how many rounds (default: %(default)s)")
+    parser.add_argument(
+        "--nomad",
+        action="store_true",
+        help="measure starts by a real Nomad instead (needs root, and nomad on PATH), and write that section alone",
+    )
     return parser.parse_args()
 
 

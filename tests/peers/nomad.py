@@ -124,6 +124,11 @@ class Nomad:
             event["DisplayMessage"] for task in (latest["TaskStates"] or {}).values() for event in task["Events"] or ()
         ]
 
+    def moments(self, job: str) -> dict[str, float]:
+        """When each kind of event last happened to the tasks of the job's latest allocation, in epoch seconds."""
+        states = self.allocations(job)[0]["TaskStates"].values()
+        return {event["Type"]: event["Time"] / 1e9 for task in states for event in task["Events"]}
+
     def wait_event(self, job: str, words: str, *, timeout_s: float = 60.0) -> str:
         """Wait until an event of the latest allocation says these words, and return it whole."""
         try:

@@ -68,6 +68,16 @@ def test_an_allocation_that_waits_for_a_daemon_that_hangs_starts_once_that_is_ki
     site.assert_came_from_the_bucket()
 
 
+def test_a_job_that_names_the_mirror_waits_for_it_by_its_restart_policy(site: Site) -> None:
+    site.station.stop()
+    site.give_back()
+    site.run(base=site.station.url)
+    site.nomad.wait_event("pet-taxi", "connection refused")
+    site.station.start()
+    site.assert_started()
+    assert site.served() == 1
+
+
 def test_bytes_that_are_not_the_published_ones_fail_with_the_reason_that_explain_gives(
     tmp_path: Path, nomad: Nomad, server: MinioServer
 ) -> None:
