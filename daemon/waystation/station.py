@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from importlib.metadata import version
 from random import uniform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -69,14 +69,14 @@ async def serve(read: Callable[[], Settings]) -> None:
     metrics.build_info.info({"version": version("waystation"), "python": platform.python_version()})
     async with systemd.watched(), open_parts(settings, metrics) as parts:
         metrics.recovery_seconds.set(time.monotonic() - began)
-        station = _Station(parts, systemd, read)
+        station = _Station(parts, systemd, read, "systemd" if lent else "waystation")
         await station.mirror.start(lent)
         try:
             await station.admin.start()
             log.info(
                 "listening",
                 urls=list(station.mirror.urls),
-                sockets_of="systemd" if lent else "waystation",
+                sockets_of=station.sockets_of,
                 origin=settings.origin.url,
                 pid=os.getpid(),
             )
@@ -102,8 +102,15 @@ async def _serve_until(stop: asyncio.Event, again: asyncio.Event, station: _Stat
 class _Station:
     """The two faces over one set of parts, and the snapshot that both show."""
 
-    def __init__(self, parts: Parts, systemd: Notifier, read: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        systemd: Notifier,
+        read: Callable[[], Settings],
+        sockets_of: Literal["waystation", "systemd"] = "waystation",
+    ) -> None:
         self._parts = parts
+        self.sockets_of = sockets_of
         self._systemd = systemd
         self._started = time.time()
         self._trouble: str | None = "the origin has not answered yet"
@@ -236,6 +243,7 @@ class _Station:
             refusals=tuple(self.mirror.refusals()),
             reload=self._reload.status,
             certificate=self.mirror.certificate,
+            sockets_of=self.sockets_of,
         )
 
     async def _check(self, settings: Settings) -> None:

@@ -182,6 +182,7 @@ class StationStatus:
     not_ready_because: tuple[str, ...]
     log_level: str
     listen: tuple[str, ...]
+    """URLs."""
     origin: OriginStatus
     catalog: CatalogStatus
     store: StoreStatus
@@ -193,3 +194,5 @@ class StationStatus:
     """None: the configuration was read once, at the start."""
     certificate: CertificateStatus | None = None
     """None: TLS is not spoken."""
+    sockets_of: Literal["waystation", "systemd"] = "waystation"
+    """Who opened the mirror's sockets; systemd's count in the place of ``[mirror] listen``."""

@@ -245,6 +245,8 @@ ELSEWHERE = {
     errors.ChangesMissed,
     errors.NotListable,
     errors.NotWatchable,
+    # only a port that speaks TLS answers so, and no target is asked for there
+    errors.PlainHttp,
     # the mirror's own table says of these that no request can lead to them
     *(kind for kind, meaning in MEANINGS.items() if meaning.code == FAULT.code),
 }

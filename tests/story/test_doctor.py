@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
+import trustme
 
+from certificates import Pair, issue, write
 from peers.careless_s3 import CarelessS3
 from peers.processes import clean_environment, free_port
 from peers.s3 import Keys
@@ -128,7 +130,7 @@ def test_a_fit_machine_is_fit_in_every_check_and_nothing_is_changed(machine: Mac
     assert told["level"] == "ok"
     checks = [finding["check"] for finding in told["findings"]]
     assert list(dict.fromkeys(checks)) == [
-        *("configuration", "versions", "clock", "disk", "store", "daemon", "ports"),
+        *("configuration", "versions", "clock", "disk", "store", "daemon", "ports", "takeover"),
         *("origin", "reading", "checksums"),
     ]
     assert bucket.keys() == before
@@ -277,6 +279,72 @@ def test_a_port_that_somebody_else_has_is_found(machine: Machine) -> None:
     assert (level, check) == ("failure", "ports")
     assert "Address already in use" in says
     assert "[mirror] listen" in advice
+
+
+def test_a_port_that_systemd_holds_for_the_daemon_is_in_order(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        machine.config["mirror"]["listen"] = [f"http://{address}"]
+        systemctl = tmp_path / "bin/systemctl"  # what systemd 252 shows of two units, the second one not there
+        systemctl.parent.mkdir()
+        monkeypatch.setenv("PATH", f"{systemctl.parent}:{os.environ['PATH']}")
+        for state, faults in (("active", []), ("inactive", ["ports"])):
+            shown = f"Listen={address} (Stream)\nActiveState={state}\n\nActiveState=inactive\n"
+            systemctl.write_text(f"#!/bin/sh\nprintf %s '{shown}'\n")
+            systemctl.chmod(0o755)
+            assert [check for _, check, _, _ in machine.faults()] == faults
+
+
+@pytest.fixture
+def secure(machine: Machine) -> trustme.CA:
+    """The machine speaks TLS, by a certificate of an authority that it trusts."""
+    authority = trustme.CA()
+    machine.config["origin"]["ca_bundle"] = str(machine.folder / "ca.pem")
+    authority.cert_pem.write_to_path(machine.config["origin"]["ca_bundle"])
+    machine.config["mirror"] |= issue(authority, machine.folder / "tls", "127.0.0.1").settings
+    machine.config["mirror"]["listen"] = [f"https://127.0.0.1:{free_port()}"]
+    return authority
+
+
+def test_a_good_certificate_is_in_order(machine: Machine, secure: trustme.CA) -> None:
+    told = machine.examine()
+    (says,) = [finding["says"] for finding in told["findings"] if finding["check"] == "certificate"]
+    assert told["level"] == "ok"
+    assert says.startswith("for 127.0.0.1, until ")
+    assert machine.run("config", "check").returncode == 0
+
+
+def test_a_certificate_of_an_authority_that_nobody_here_trusts_is_found(machine: Machine, secure: trustme.CA) -> None:
+    trustme.CA().cert_pem.write_to_path(machine.config["origin"]["ca_bundle"])
+    level, check, says, advice = machine.fault()
+    assert (level, check) == ("warning", "certificate")
+    assert "unable to get local issuer certificate" in says
+    assert "update-ca-certificates" in advice
+
+
+def test_a_certificate_that_expires_soon_is_found(machine: Machine, secure: trustme.CA) -> None:
+    until = datetime.now(UTC) + timedelta(days=9, hours=1)
+    write(secure.issue_cert("127.0.0.1", not_after=until), Pair(*map(Path, paths(machine))))
+    level, check, says, _ = machine.fault()
+    assert (level, check) == ("warning", "certificate")
+    assert "expires in 9 days" in says
+
+
+def test_a_key_that_everyone_can_read_fails_the_check_of_the_configuration_too(
+    machine: Machine, secure: trustme.CA
+) -> None:
+    Path(paths(machine)[1]).chmod(0o644)
+    level, check, says, advice = machine.fault()
+    assert (level, check) == ("failure", "certificate")
+    assert "everyone on this machine" in says
+    assert "chmod" in advice
+    assert machine.run("config", "check").returncode == 1
+
+
+def paths(machine: Machine) -> tuple[str, str]:
+    return machine.config["mirror"]["tls_cert"], machine.config["mirror"]["tls_key"]
 
 
 def test_a_dead_origin_is_found(machine: Machine) -> None:

@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from waystation.catalog.unvouched import count_unvouched
-from waystation.config import OriginSettings, StoreSettings
+from waystation.config import OriginSettings, Settings, StoreSettings
 from waystation.disk import Disk
 from waystation.doctor import Finding, Level, worst
+from waystation.doctor.certificate import CertificateSeen, MirrorCertificate
 from waystation.doctor.clock import Clock, ClockSeen
 from waystation.doctor.daemon import Daemon, DaemonHere
 from waystation.doctor.disk import DiskSeen, DiskSpace, Filesystem, filesystem_of
+from waystation.doctor.ports import Ports
 from waystation.doctor.store import holders_of
+from waystation.doctor.takeover import Takeover
 from waystation.doctor.versions import Versions, VersionsSeen
 from waystation.doctor.writes import Writes, WritesSeen
 from waystation.errors import Denied, NoDaemon, NotAllowed
+from waystation.mirror.certificate import Certificate
 from waystation.origin.directory import DirectoryOrigin
 from waystation.origin.write_directory import DirectoryWriter
+from waystation.takeover.comparison import TakeoverSeen
+from waystation.takeover.ruleset import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -183,3 +189,67 @@ async def test_a_racer_that_was_let_win_and_then_written_over_has_won_too(tmp_pa
     writes = Writes(settings, origin, lambda _: LettingSecond(tmp_path, disk=Disk()))
     assert await writes.look() == WritesSeen("several")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sockets_of_systemd_count_in_the_place_of_what_the_settings_say() -> None:
+    here = DaemonHere(pid=7, listen=("http://127.0.0.1:4650", "https://127.0.0.1:4651"), sockets_of="systemd")
+    told = list(Ports(("http://127.0.0.1:9",), here).judge([]))
+    assert levels(told) == ["ok", "ok"]
+    assert "https://127.0.0.1:4651 is held by systemd" in told[1].says
+
+
+RULE = Standing(("192.0.2.9",), 443, 4651, "system.slice/nomad.service", 3)
+
+
+@pytest.mark.parametrize(
+    ("enabled", "seen", "level", "words"),
+    [
+        (False, TakeoverSeen(), "ok", "nothing is taken over"),
+        (True, TakeoverSeen(), "warning", "is not taken over"),
+        (True, TakeoverSeen(answered=False), "ok", "nothing is taken over"),
+        (False, TakeoverSeen(unseen_because="nft refuses"), "ok", "not looked at"),
+        (True, TakeoverSeen(unseen_because="nft refuses"), "warning", "not looked at"),
+        (True, TakeoverSeen((RULE,)), "ok", "port 443 of 192.0.2.9 leads to the mirror's 4651"),
+        (True, TakeoverSeen((RULE,), answered=False), "failure", "no daemon answers there"),
+        (True, TakeoverSeen((RULE,), wrong=("the origin is elsewhere",)), "failure", "elsewhere"),
+    ],
+)
+def test_a_redirect_is_judged_by_whether_somebody_answers_where_it_leads(
+    enabled: bool, seen: TakeoverSeen, level: str, words: str
+) -> None:
+    settings = Settings.model_validate({"origin": {"url": "s3://bucket"}, "takeover": {"enabled": enabled}})
+    (finding,) = Takeover(settings, DaemonHere()).judge(seen)
+    assert finding.level == level
+    assert words in finding.says
+    assert bool(finding.advice) == (level != "ok")
+
+
+def of_https(**mirror: object) -> Settings:
+    return Settings.model_validate(
+        {
+            "origin": {"url": "s3://bucket", "endpoint_url": "https://my.local.domain"},
+            "takeover": {"enabled": True},
+            "mirror": mirror,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "told"),
+    [
+        (("my.local.domain",), 90, ["ok"]),
+        (("*.local.domain",), 90, ["ok"]),
+        (("other.local",), 90, ["warning", "ok"]),
+        (("my.local.domain",), 13, ["warning", "ok"]),
+    ],
+)
+def test_a_certificate_is_to_have_the_bucket_s_name_and_to_last(
+    names: tuple[str, ...], days: int, told: list[str]
+) -> None:
+    seen = CertificateSeen(Certificate(names, "CN=x", 0, days * 86400.0))
+    assert levels(MirrorCertificate(of_https(), wall=lambda: 0.0).judge(seen)) == told
+
+
+def test_an_https_bucket_that_is_to_be_taken_over_needs_a_certificate() -> None:
+    (finding,) = MirrorCertificate(of_https(), wall=lambda: 0.0).judge(CertificateSeen())
+    assert finding.level == "failure"

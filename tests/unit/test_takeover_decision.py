@@ -8,8 +8,9 @@ import pytest
 
 from waystation.errors import TakeoverError
 from waystation.model import Match, parse_match
+from waystation.takeover.comparison import differences
 from waystation.takeover.decision import Daemon, Endpoint, decide, endpoint_of
-from waystation.takeover.ruleset import Address, Redirect, expression, parse_listing, removal, script
+from waystation.takeover.ruleset import Address, Redirect, Standing, expression, parse_listing, removal, script
 
 NOMAD = Match(cgroup="system.slice/nomad.service")
 BUCKET = frozenset({ip_address("192.0.2.9"), ip_address("192.0.2.10")})
@@ -99,9 +100,45 @@ def test_where_nobody_would_answer_it_is_refused(listen: tuple[str, ...]) -> Non
         decided(daemon=Daemon(990, "x", listen))
 
 
+BOTH = ("http://127.0.0.1:4650", "https://127.0.0.1:4651", "https://[::1]:4652", "http://[::1]:4653")
+
+
 def test_the_scheme_chooses_the_listener() -> None:
-    daemon = Daemon(990, "x", ("http://127.0.0.1:4650", "https://127.0.0.1:4651"))
-    assert decided(scheme="https", port=443, daemon=daemon).mirror_ports == {4: 4651}
+    both = BUCKET | {ip_address("2001:db8::9")}
+    daemon = Daemon(990, "x", BOTH, covers_origin=True)
+    assert decided(scheme="https", port=443, daemon=daemon, addresses=both).mirror_ports == {4: 4651, 6: 4652}
+    assert decided(scheme="http", port=80, daemon=daemon, addresses=both).mirror_ports == {4: 4650, 6: 4653}
+
+
+def test_https_is_taken_over_only_with_a_certificate_of_the_name() -> None:
+    with pytest.raises(TakeoverError, match="does not have the name bucket") as caught:
+        decided(scheme="https", port=443, daemon=Daemon(990, "x", BOTH))
+    assert "tls_cert" in caught.value.advice
+    decided(daemon=Daemon(990, "x", BOTH))  # http needs none
+
+
+def standing(
+    *addresses: str, port: int = 9000, mirror_port: int = 4650, match: str = "system.slice/nomad.service"
+) -> Standing:
+    return Standing(addresses, port, mirror_port, match, 0)
+
+
+@pytest.mark.parametrize(
+    ("rules", "wrong"),
+    [
+        ([standing("192.0.2.9", "192.0.2.10")], []),
+        ([standing("192.0.2.9")], ["192.0.2.10 now, which is not redirected"]),
+        ([standing("192.0.2.9", "192.0.2.10", "192.0.2.11")], ["192.0.2.11 is redirected, and is not the origin's"]),
+        ([standing("192.0.2.9", "192.0.2.10", port=9001)], ["port 9001 is redirected, and the origin's is 9000"]),
+        ([standing("192.0.2.9", "192.0.2.10", mirror_port=1)], ["leads to port 1, and the mirror listens at 4650"]),
+        ([standing("192.0.2.9", "192.0.2.10", match="user:root")], ["it is for user:root"]),
+        ([], ["192.0.2.10 now, which is", "192.0.2.9 now, which is"]),
+    ],
+)
+def test_what_stands_is_held_against_what_should(rules: list[Standing], wrong: list[str]) -> None:
+    told = list(differences(rules, decided()))
+    assert len(told) == len(wrong)
+    assert all(words in said for words, said in zip(wrong, told, strict=True)), told
 
 
 @pytest.mark.parametrize("cgroup", ["system.slice/nomad.service", "system.slice/nomad.service/waystation"])

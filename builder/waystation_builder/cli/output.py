@@ -61,7 +61,7 @@ def print_built(built: Built, *, as_json: bool) -> None:
 
 def print_published(settings: Settings, published: Published, built: Built | None, *, as_json: bool) -> None:
     """Print the stanza of what was published, and what `run` built for it."""
-    stanza = artifact_stanza(published.target, published.digest, base=mirror_base(settings.mirror.listen[0]))
+    stanza = artifact_stanza(published.target, published.digest, base=mirror_base(*settings.mirror.listen))
     if as_json:
         told: dict[str, object] = {"file": str(built.file), **asdict(built.record)} if built else {}
         _print_json(

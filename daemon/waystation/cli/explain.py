@@ -8,16 +8,19 @@ import typer
 
 from waystation.admin.client import AdminClient
 from waystation.cli.entry import PLAIN
-from waystation.cli.explanation import explanation_rows
+from waystation.cli.explanation import explanation_rows, way_here_rows
 from waystation.cli.looking import open_view
 from waystation.cli.options import AsJson, ConfigFile, Overrides, read_settings
 from waystation.cli.output import print_json, print_text
 from waystation.cli.running import run_verb
 from waystation.config import Settings
-from waystation.errors import NoDaemon
+from waystation.errors import DaemonError, NoDaemon
 from waystation.explain.explainer import Explainer
 from waystation.mirror.paths import Directions, Hosts, Paths
 from waystation.mirror.replies import status_code
+from waystation.takeover.comparison import look_at_takeover
+from waystation.takeover.nft import Nft
+from waystation.takeover.redirect import Answering
 
 Asked = Annotated[
     str, typer.Argument(metavar="TARGET", help="A target's name, or the path or URL with which a client asked.")
@@ -32,11 +35,13 @@ def explain(*, target: Asked, config: ConfigFile = None, overrides: Overrides = 
 
     Asks the daemon here; without one, says what the origin alone can tell.
     """
-    told = run_verb(_explain(read_settings(config, overrides), target))
+    settings = read_settings(config, overrides)
+    told, way_here = run_verb(_explain(settings, target)), run_verb(_way_here(settings))
     if as_json:
-        print_json(told)
+        print_json(told | way_here)
     else:
-        print_text(explanation_rows(told, now=time.time()))
+        now = time.time()
+        print_text(explanation_rows(told, now=now, way_here=way_here_rows(**way_here, now=now)))
 
 
 async def _explain(settings: Settings, target: str) -> dict[str, Any]:
@@ -51,3 +56,13 @@ async def _explain(settings: Settings, target: str) -> dict[str, Any]:
             named = Directions(paths, hosts).name_in
             explainer = Explainer(view.admission, view.origin, named=named, meaning=status_code, daemon=None)
             return asdict(await explainer.explain(target))
+
+
+async def _way_here(settings: Settings) -> dict[str, Any]:
+    """How jobs that use the bucket's own URL fare, and the certificate that https ones are shown."""
+    try:
+        status = await AdminClient(settings.admin.socket).status()
+    except DaemonError:
+        status = None
+    seen = await look_at_takeover(settings, Answering.of(status) if status else None, Nft())
+    return {"takeover": asdict(seen), "certificate": status["certificate"] if status else None}

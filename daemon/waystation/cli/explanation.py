@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waystation.cli.output import counted, human_age, human_duration
-from waystation.cli.screen import origin_line
+from waystation.cli.screen import certificate_line, origin_line
 from waystation.config import human_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Record = dict[str, Any]
 Row = tuple[str, str]
 
 
-def explanation_rows(told: Record, *, now: float) -> list[Row]:
-    """Lay out an `Explanation`, as JSON has it, for a person."""
+def explanation_rows(told: Record, *, now: float, way_here: Sequence[Row] = ()) -> list[Row]:
+    """Lay out an `Explanation`, as JSON has it, for a person; `way_here` is how a client comes to the mirror."""
     here = told["here"]
     rows = [*_name(told), *_catalog(told, now)]
     if here is not None and told["looked"]:
@@ -23,7 +26,7 @@ def explanation_rows(told: Record, *, now: float) -> list[Row]:
         rows.append(("daemon", "none runs here: what it remembers, has stored and has refused can't be said"))
     else:
         rows += [("refused" if not row else "", _refused(one, now)) for row, one in enumerate(here["refusals"])]
-    return [*rows, ("now", _answer(told)), ("to do", told["answer"]["advice"] or "nothing")]
+    return [*rows, *way_here, ("now", _answer(told)), ("to do", told["answer"]["advice"] or "nothing")]
 
 
 def _name(told: Record) -> list[Row]:
@@ -102,6 +105,26 @@ def _memory(here: Record) -> list[Row]:
         return [("", "and without pieces it can't be passed through memory")]
     taken = f"{human_size(memory['used_bytes'])} of {human_size(memory['limit_bytes'])} are taken"
     return [("", f"passing it through needs {human_size(memory['need_bytes'])} of memory: {taken}")]
+
+
+def way_here_rows(takeover: Record, certificate: Record | None, *, now: float) -> list[Row]:
+    """Lay out where jobs that use the bucket's own URL are sent (a `TakeoverSeen`), and what https clients are shown."""
+    rows = [("takeover" if not row else "", text) for row, text in enumerate(_taken_over(takeover))]
+    return [*rows, ("certificate", certificate_line(certificate, now))] if certificate else rows
+
+
+def _taken_over(seen: Record) -> list[str]:
+    if seen["unseen_because"]:
+        return [f"not looked at: {seen['unseen_because']}"]
+    if seen["rules"] is None:
+        return ["none: jobs that use the bucket's own URL reach the bucket"]
+    led = [
+        f"port {rule['port']} of {', '.join(rule['addresses'])} leads here, for {rule['match']}"
+        for rule in seen["rules"]
+    ]
+    if not seen["answered"]:
+        led.append("NOBODY answers here: `waystation takeover off` gives the address back")
+    return led + [f"WRONG: {wrong}; `waystation takeover on` makes it anew" for wrong in seen["wrong"]]
 
 
 def _refused(refusal: Record, now: float) -> str:

@@ -37,7 +37,7 @@ def publish(
     """
     settings = read_settings(config, overrides)
     published = run_verb(_publish(settings, file, app_name, version, arch, as_json=as_json))
-    stanza = artifact_stanza(published.target, published.digest, base=mirror_base(settings.mirror.listen[0]))
+    stanza = artifact_stanza(published.target, published.digest, base=mirror_base(*settings.mirror.listen))
     if as_json:
         print_json(
             {

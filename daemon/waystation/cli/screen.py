@@ -65,6 +65,7 @@ def _summary(station: Record, now: float) -> list[Row]:
         ("waystation", life),
         *(("", reason) for reason in station["not_ready_because"]),
         ("mirror", "  ".join(station["listen"])),
+        *_certificate(station["certificate"], now),
         ("origin", origin_line(station["origin"])),
         ("catalog", f"{catalog['mode']}, {counted(catalog['targets'], 'target')} known, last answer {answered}"),
         *_store(station["store"]),
@@ -72,6 +73,18 @@ def _summary(station: Record, now: float) -> list[Row]:
         *_reload(station["reload"], now),
     ]
     return [(label, printable(text)) for label, text in rows]
+
+
+def certificate_line(certificate: Record, now: float) -> str:
+    """Say what https clients are shown."""
+    left_s = certificate["not_after"] - now
+    ends = f"expires in {human_duration(left_s)}" if left_s > 0 else "EXPIRED"
+    lacks = "" if certificate["covers_origin"] is not False else "; not for the origin's own name"
+    return f"{', '.join(certificate['names'])}, {ends}{lacks}"
+
+
+def _certificate(certificate: Record | None, now: float) -> list[Row]:
+    return [("certificate", certificate_line(certificate, now))] if certificate else []
 
 
 def _store(store: Record) -> list[Row]:

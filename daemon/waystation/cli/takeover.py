@@ -17,7 +17,7 @@ from waystation.config import Settings
 from waystation.errors import ConfigError, DaemonError, OriginError, TakeoverError
 from waystation.model import Match, parse_match
 from waystation.takeover.nft import Nft
-from waystation.takeover.redirect import give_back, plan, take_over
+from waystation.takeover.redirect import Answering, give_back, plan, take_over
 from waystation.takeover.ruleset import Redirect, Standing
 from waystation.telemetry.metrics import Metrics
 
@@ -129,7 +129,7 @@ async def _on(settings: Settings, match: Match, *, if_ready: bool, force: bool) 
             f"the daemon can't serve: {'; '.join(station['not_ready_because'])}",
             advice="Wait until /readyz answers 200, or give --if-ready.",
         )
-    redirect = await plan(settings.origin.endpoint_url, pid=station["pid"], listen=station["listen"], match=match)
+    redirect = await plan(settings.origin.endpoint_url, Answering.of(station), match)
     if not force:
         await _refuse_what_would_break(settings)
     await take_over(redirect, nft)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from waystation.doctor.finding import Finding, Level
 from waystation.errors import NoDaemon
+from waystation.takeover.redirect import Answering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +26,9 @@ class DaemonHere:
     store: str | None = None
     """The path of the store that it holds."""
     not_ready_because: tuple[str, ...] = ()
+    sockets_of: str = "waystation"
+    answering: Answering | None = None
+    """What a takeover must know of it."""
 
     @classmethod
     def of(cls, status: Mapping[str, Any]) -> Self:
@@ -36,6 +40,8 @@ class DaemonHere:
             tuple(status["listen"]),
             str(status["store"]["path"]),
             tuple(status["not_ready_because"]),
+            str(status["sockets_of"]),
+            Answering.of(status),
         )
 
 

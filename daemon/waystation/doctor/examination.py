@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from waystation.admin.client import AdminClient
 from waystation.config import load_settings
+from waystation.doctor.certificate import MirrorCertificate
 from waystation.doctor.checksums import Checksums
 from waystation.doctor.clock import Clock
 from waystation.doctor.configuration import Configuration
@@ -20,6 +21,7 @@ from waystation.doctor.needs import Needs
 from waystation.doctor.ports import Ports
 from waystation.doctor.reading import Reading
 from waystation.doctor.store import StoreFolder
+from waystation.doctor.takeover import Takeover
 from waystation.doctor.versions import Versions
 from waystation.doctor.writes import Writes
 from waystation.errors import ConfigError, DaemonError, ReadOnlyOrigin
@@ -42,7 +44,11 @@ _Seen = TypeVar("_Seen")
 
 
 async def examine_configuration(
-    path: Path | None, flags: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
+    path: Path | None,
+    flags: Sequence[str] = (),
+    *,
+    environment: Mapping[str, str] | None = None,
+    wall: Callable[[], float] = time.time,
 ) -> tuple[Settings | None, list[Finding]]:
     """Read the settings as the daemon would; None where it could not."""
     environment = os.environ if environment is None else environment
@@ -52,7 +58,9 @@ async def examine_configuration(
     except ConfigError as error:
         settings = error
     findings = await _findings(Configuration(settings, path=path, environment=environment))
-    return (None if isinstance(settings, ConfigError) else settings), findings
+    if isinstance(settings, ConfigError):
+        return None, findings
+    return settings, findings + await _findings(MirrorCertificate(settings, wall=wall))
 
 
 async def examine_machine(settings: Settings, *, publish: bool, wall: Callable[[], float] = time.time) -> list[Finding]:
@@ -65,6 +73,7 @@ async def examine_machine(settings: Settings, *, publish: bool, wall: Callable[[
         _findings(StoreFolder(settings.store.path, here)),
         _findings(Daemon(here)),
         _findings(Ports(settings.mirror.listen, here)),
+        _findings(Takeover(settings, here)),
         _examine_origin(settings, publish=publish),
     )
     return [finding for part in parts for finding in part]

@@ -85,11 +85,15 @@ class Identity:
 
     def _read(self, cert_file: Path, key_file: Path) -> _Pair:
         certificate = read_certificate(cert_file, key_file, now=self._wall())
-        return _Pair(_context(cert_file, key_file), certificate)
+        return _Pair(server_context(cert_file, key_file), certificate)
 
 
-def _context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
-    """TLS 1.2 and 1.3, HTTP/1.1 alone, and no second handshake that a client could ask for again and again."""
+def server_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
+    """TLS 1.2 and 1.3, HTTP/1.1 alone, and no second handshake that a client could ask for again and again.
+
+    Raises:
+        CertificateError: OpenSSL refuses the pair.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION

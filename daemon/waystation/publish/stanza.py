@@ -45,9 +45,12 @@ def artifact_stanza(target: TargetPath, digest: Digest, *, base: str) -> str:
     )
 
 
-def mirror_base(listen: str) -> str:
-    """Turn an address that the mirror listens on into the base at which this machine's jobs reach it."""
-    parts = urlsplit(listen)
+def mirror_base(*listen: str) -> str:
+    """Of the addresses that the mirror listens on, turn the best into the base at which this machine's jobs reach it.
+
+    That is the first without TLS: its certificate need not be for an address.
+    """
+    parts = urlsplit(next((address for address in listen if address.startswith("http:")), listen[0]))
     host = _EVERY_ADDRESS.get(parts.hostname or "")
     netloc = f"{host}:{parts.port}" if host else parts.netloc
     return f"{parts.scheme}://{netloc}{ARTIFACTS_PATH}"

@@ -52,6 +52,8 @@ class Daemon:
     """Its path in cgroup v2, without the first slash."""
     listen: tuple[str, ...]
     """URLs."""
+    covers_origin: bool = False
+    """Whether its certificate has the origin's name."""
 
 
 def decide(
@@ -92,6 +94,11 @@ def decide(
         raise TakeoverError(
             f"the mirror does not speak {endpoint.scheme} on 127.0.0.1 or [::1], as the origin's address needs",
             advice=f'Add "{endpoint.scheme}://127.0.0.1:PORT" to [mirror] listen (https needs tls_cert and tls_key).',
+        )
+    if endpoint.scheme == "https" and not daemon.covers_origin:
+        raise TakeoverError(
+            f"the mirror's certificate does not have the name {endpoint.host}: every job would refuse it",
+            advice="Have one issued with that name for [mirror] tls_cert, and reload the daemon.",
         )
     return Redirect(served, endpoint.port, {v: port for v, port in ports.items() if port is not None}, match)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import pwd
 import socket
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from waystation.errors import TakeoverError
 from waystation.takeover.decision import Daemon, decide, endpoint_of
 from waystation.takeover.ruleset import removal, script
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from waystation.model import Match
     from waystation.takeover.decision import Endpoint
@@ -24,15 +25,32 @@ if TYPE_CHECKING:
 PROC = Path("/proc")
 
 
-async def plan(endpoint_url: str | None, *, pid: int, listen: Sequence[str], match: Match) -> Redirect:
-    """Work out what redirects the origin's address to the daemon with this pid.
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """The daemon that would answer, as its admin socket shows it."""
+
+    pid: int
+    listen: tuple[str, ...]
+    covers_origin: bool
+    """Whether its certificate has the origin's name."""
+
+    @classmethod
+    def of(cls, status: Mapping[str, Any]) -> Self:
+        """Read a `StationStatus` as JSON has it."""
+        certificate = status["certificate"] or {}
+        return cls(int(status["pid"]), tuple(status["listen"]), certificate.get("covers_origin") is True)
+
+
+async def plan(endpoint_url: str | None, answering: Answering, match: Match) -> Redirect:
+    """Work out what redirects the origin's address to this daemon.
 
     Raises:
         TakeoverError: it would lead in a circle, or nobody would answer.
     """
     endpoint = endpoint_of(endpoint_url)
     addresses = await resolve(endpoint)
-    daemon = Daemon(*await asyncio.to_thread(_process, PROC / str(pid)), listen=tuple(listen))
+    user, cgroup = await asyncio.to_thread(_process, PROC / str(answering.pid))
+    daemon = Daemon(user, cgroup, answering.listen, answering.covers_origin)
     return decide(endpoint, addresses, frozenset(filter(is_own, addresses)), daemon, match, user=_uid(match))
 
 
