@@ -1,4 +1,4 @@
-"""Failing open, in a network namespace of its own: `tests/netns/takeover.py` has the cases, this starts them there."""
+"""Failing open, in network namespaces of its own: the files of `tests/netns` have the cases, this starts them there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-CASES = Path(__file__).parents[1] / "netns" / "takeover.py"
+CASES = sorted((Path(__file__).parents[1] / "netns").glob("*.py"))
 NAMESPACES = ["unshare", "--net", "--mount", "--propagation", "private"]
 
 
@@ -30,11 +30,14 @@ def missing() -> str | None:
 
 
 @pytest.mark.timeout(300)
-def test_the_bucket_s_own_address_is_answered_by_the_mirror_while_it_lives_and_by_the_bucket_when_not() -> None:
+@pytest.mark.parametrize("cases", CASES, ids=lambda cases: cases.stem)
+def test_the_bucket_s_own_address_is_answered_by_the_mirror_while_it_lives_and_by_the_bucket_when_not(
+    cases: Path,
+) -> None:
     if lacking := missing():
         pytest.skip(lacking)
     inside = subprocess.run(
-        [*NAMESPACES, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0", str(CASES)],
+        [*NAMESPACES, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0", str(cases)],
         capture_output=True,
         text=True,
         check=False,

@@ -108,7 +108,7 @@ def _memory(here: Record) -> list[Row]:
 
 
 def way_here_rows(takeover: Record, certificate: Record | None, *, now: float) -> list[Row]:
-    """Lay out where jobs that use the bucket's own URL are sent (a `TakeoverSeen`), and what https clients are shown."""
+    """Lay out where jobs that use the bucket's own URL are sent (a `TakeoverSeen`), and what https clients see."""
     rows = [("takeover" if not row else "", text) for row, text in enumerate(_taken_over(takeover))]
     return [*rows, ("certificate", certificate_line(certificate, now))] if certificate else rows
 
