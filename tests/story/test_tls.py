@@ -93,9 +93,7 @@ def test_a_new_certificate_is_taken_up_under_a_running_download_and_a_bad_one_is
     (refused,) = station.log_lines("reload_refused")
     assert refused["reason"] == "certificate"
     assert "PRIVATE" not in station.process.output()
-    shown = verb(station, "status")
-    assert "127.0.0.1, expires in" in shown.stdout
-    assert "127.0.0.1, expires in" in verb(station, "explain", TARGET).stdout
+    assert "127.0.0.1, expires in" in verb(station, "status").stdout
     assert station.url in verb(station, "stanza", TARGET).stdout, "a job here needs no certificate"
 
 
@@ -104,16 +102,8 @@ def verb(station: Station, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=station.environment, capture_output=True, text=True, timeout=60, check=True)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda pair: pair.key.chmod(0o604), "everyone on this machine"),
-        (lambda pair: pair.key.write_text("nothing"), "no private key that can be read"),
-        (lambda pair: pair.cert.unlink(), "No such file"),
-    ],
-)
-def test_a_bad_pair_ends_the_start_with_one_line(station: SecureStation, spoil: Any, words: str) -> None:
-    spoil(station.pair)
+def test_a_bad_pair_ends_the_start_with_one_line(station: SecureStation) -> None:
+    station.pair.key.chmod(0o604)
     station.config_file.write_text(to_toml(station.config))
     ended = subprocess.run(
         [sys.executable, "-m", "waystation", "serve", "--config", str(station.config_file)],
@@ -125,8 +115,8 @@ def test_a_bad_pair_ends_the_start_with_one_line(station: SecureStation, spoil: 
     )
     assert ended.returncode == 2
     last = ended.stderr.strip().splitlines()[-1]
-    assert words in last
-    assert "tls_" in last
+    assert "everyone on this machine can read" in last
+    assert f"tls_key {station.pair.key}" in last
     assert "Traceback" not in ended.stderr
 
 
@@ -154,18 +144,12 @@ def test_of_systemd_s_sockets_the_one_called_https_speaks_tls_and_the_others_are
         assert [(one["level"], "held by systemd" in one["says"]) for one in ports] == [("ok", True)] * 2
 
 
-@pytest.mark.parametrize("certificate", [True, False])
-def test_a_passed_socket_that_is_open_to_others_or_lacks_its_certificate_ends_the_start(
-    station: SecureStation, certificate: bool
-) -> None:
-    host, name = ("0.0.0.0", "waystation.socket") if certificate else ("127.0.0.1", "https")  # noqa: S104
-    if not certificate:
-        station.config["mirror"] = {"listen": [station.url]}
+def test_a_passed_socket_that_is_open_to_others_wants_tls_too(station: SecureStation) -> None:
     station.config_file.write_text(to_toml(station.config))
-    with socket.create_server((host, station.secure_port)) as passed:
+    with socket.create_server(("0.0.0.0", station.secure_port)) as passed:
         ended = subprocess.run(
             [
-                *(sys.executable, "-I", "-S", str(ACTIVATED), f"{name}:{passed.fileno()}"),
+                *(sys.executable, "-I", "-S", str(ACTIVATED), f"waystation.socket:{passed.fileno()}"),
                 *(sys.executable, "-m", "waystation", "serve", "--config", str(station.config_file)),
             ],
             pass_fds=(passed.fileno(),),
@@ -176,8 +160,7 @@ def test_a_passed_socket_that_is_open_to_others_or_lacks_its_certificate_ends_th
             check=False,
         )
     assert ended.returncode == 2
-    words = "allow_insecure" if certificate else "no certificate"
-    assert words in ended.stderr.strip().splitlines()[-1]
+    assert "allow_insecure" in ended.stderr.strip().splitlines()[-1]
 
 
 def test_a_client_that_trusts_somebody_else_is_said_in_the_log(station: SecureStation) -> None:
