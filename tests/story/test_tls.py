@@ -146,7 +146,7 @@ def test_of_systemd_s_sockets_the_one_called_https_speaks_tls_and_the_others_are
 
 def test_a_passed_socket_that_is_open_to_others_wants_tls_too(station: SecureStation) -> None:
     station.config_file.write_text(to_toml(station.config))
-    with socket.create_server(("0.0.0.0", station.secure_port)) as passed:
+    with socket.create_server(("0.0.0.0", station.secure_port)) as passed:  # noqa: S104 - what is refused
         ended = subprocess.run(
             [
                 *(sys.executable, "-I", "-S", str(ACTIVATED), f"waystation.socket:{passed.fileno()}"),
