@@ -148,6 +148,15 @@ class World:
             if sample.name.endswith("_total") and labels.items() <= sample.labels.items()
         )
 
+    def sampled(self, name: str, **labels: str) -> float:
+        """One sample of the metrics; 0 where it has not been counted yet."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            while not condition():
+                await asyncio.sleep(0.001)
+
     async def until_stored(self, digest: str) -> Path:
         """Wait until a blob is in the store: the last byte leaves before that. Return its file."""
         async with asyncio.timeout(TIMEOUT_S):

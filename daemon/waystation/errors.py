@@ -364,6 +364,13 @@ class SlowRequest(RequestError):
     advice = "Send the whole request at once, or raise [mirror] header_timeout."
 
 
+class TooManyConnections(RequestError):
+    """One machine holds as many connections as it may."""
+
+    reason = "too_many_connections"
+    advice = "Close some and ask again, or raise [mirror] max_connections_per_peer."
+
+
 class PlainHttp(RequestError):
     """Plain HTTP came to a port that speaks TLS."""
 

@@ -78,16 +78,54 @@ async def test_an_idle_connection_is_closed(tmp_path: Path) -> None:
     async with running_mirror(tmp_path, mirror=settings(idle_timeout=0.1)) as world, await world.connect() as client:
         client.ask("/healthz")
         assert (await client.answer()).code == 200
+        assert world.sampled("waystation_connections") == 1
         assert await client.is_closed()
+        assert world.sampled("waystation_connections_unused_total", limit="idle_timeout") == 1
+        await world.until(lambda: world.sampled("waystation_connections") == 0)
 
 
 async def test_a_connection_that_says_nothing_is_closed(tmp_path: Path) -> None:
     async with running_mirror(tmp_path, mirror=settings(header_timeout=0.1)) as world, await world.connect() as client:
         assert await client.is_closed()
         assert world.mirror.refusals() == ()
+        assert world.sampled("waystation_connections_unused_total", limit="header_timeout") == 1
 
 
-async def test_waiting_for_a_miss_has_no_limit(tmp_path: Path) -> None:
+async def test_an_answer_that_is_never_complete_ends_with_its_connection_while_it_waits(tmp_path: Path) -> None:
+    plays: list[list[Step]] = [[asyncio.Event()], [*pieces(1, MIB), asyncio.Event()]]
+    async with playing(tmp_path, *plays, mirror=settings(request_timeout=0.3)) as (world, script):
+        for code in ("499", "200"):
+            async with await world.connect() as client:
+                client.ask(PATH)
+                await asyncio.wait_for(script.left.wait(), TIMEOUT_S)
+                script.left.clear()
+                await world.until_counted(code=code, reason="request_timeout")
+        assert "request_timeout" in world.mirror.refusals()[0].advice
+
+
+async def test_an_answer_that_is_taken_too_slowly_ends_though_each_byte_is_in_time(tmp_path: Path) -> None:
+    limits = settings(request_timeout=0.5, send_timeout=10)
+    data = bytes(64 * MIB)
+    async with playing(tmp_path, pieces(1, len(data)), mirror=limits, data=data) as (world, script):
+        async with await world.connect(receive_buffer=4096) as client:
+            client.ask(PATH)
+            while not script.left.is_set():
+                await asyncio.wait_for(client.reader.read(4096), TIMEOUT_S)
+                await asyncio.sleep(0.01)
+        await world.until_counted(code="200", reason="request_timeout")
+
+
+async def test_a_connection_may_ask_for_longer_than_one_answer_may_take(tmp_path: Path) -> None:
+    limits = settings(request_timeout=0.1)
+    async with running_mirror(tmp_path, mirror=limits) as world, await world.connect() as client:
+        began = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() < began + 0.4:
+            client.ask("/healthz")
+            assert (await client.answer()).code == 200
+            await asyncio.sleep(0.02)
+
+
+async def test_waiting_for_a_miss_has_no_limit_but_that_of_the_whole_answer(tmp_path: Path) -> None:
     limits = settings(header_timeout=0.05, send_timeout=0.05)
     gate = asyncio.Event()
     async with (
@@ -116,6 +154,7 @@ async def test_clients_beyond_the_limit_wait_and_are_served(tmp_path: Path) -> N
         done, _ = await asyncio.wait([third], timeout=0.1)
         assert not done
         assert len(script.opened) == 2
+        assert world.sampled("waystation_connection_waits_total") == 1
         gate.set()
         for answer in await asyncio.gather(first, second, third):
             assert (answer.code, answer.body) == (200, DATA)
@@ -132,6 +171,7 @@ async def test_an_idle_connection_makes_room_for_a_new_one(tmp_path: Path) -> No
             assert (await client.answer()).code == 200
         assert (await world.ask("/healthz")).code == 200
         assert await longest.is_closed()
+        assert world.sampled("waystation_connections_unused_total", limit="max_connections") == 1
         shorter.ask("/healthz")
         assert (await shorter.answer()).code == 200
 

@@ -139,10 +139,13 @@ class MirrorSettings(_Section):
     hosts: tuple[str, ...] = ()
     drain_timeout: Duration = 30.0
     max_connections: int = Field(default=1024, ge=1)
+    max_connections_per_peer: int = Field(default=128, ge=1)
+    """Of one address, but for this machine's own."""
     max_header_size: Size = 16 * 1024
     header_timeout: PositiveDuration = 10.0
     idle_timeout: PositiveDuration = 75.0
     send_timeout: PositiveDuration = 120.0
+    request_timeout: PositiveDuration = 3600.0
     access_log: bool = True
 
     @property

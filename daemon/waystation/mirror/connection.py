@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from waystation.config import is_loopback
 from waystation.errors import RequestError, SlowRequest
 from waystation.mirror.inbox import Inbox
 from waystation.mirror.portions import send_portions
@@ -56,6 +57,11 @@ STOPPED_READING = End(
     "the client took no byte of the answer for [mirror] send_timeout",
     "Look at the client; where it may pause for longer, raise [mirror] send_timeout.",
 )
+TOOK_TOO_LONG = End(
+    "request_timeout",
+    "the answer was not complete [mirror] request_timeout after the request",
+    "Look at the client and at the way to it, or raise [mirror] request_timeout.",
+)
 DRAINED = End(
     "drain_timeout",
     "the daemon was stopped, and the client had not taken the whole answer after [mirror] drain_timeout",
@@ -75,16 +81,18 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may take: bytes of headers, and seconds in each phase, in their order."""
+    """What a client may take: bytes of headers, seconds in each phase, in their order, and seconds for one answer."""
 
     header_bytes: int
     phase_s: tuple[float, ...]
+    answer_s: float
 
     @classmethod
     def of(cls, settings: MirrorSettings) -> Limits:
         """Read them from the settings."""
         idle, reading, sending = settings.idle_timeout, settings.header_timeout, settings.send_timeout
-        return cls(settings.max_header_size, (idle, reading, math.inf, sending, LINGER_S))
+        phase_s = (idle, reading, math.inf, sending, LINGER_S)
+        return cls(settings.max_header_size, phase_s, settings.request_timeout)
 
 
 class Connection(asyncio.Protocol):
@@ -98,8 +106,11 @@ class Connection(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         began: Callable[[Connection], None],
         ended: Callable[[Connection], None],
+        unused: Callable[[str], None],
     ) -> None:
         self.peer = ""
+        self.host = ""
+        """The peer's address alone; empty where it is this machine's own."""
         self.end = CLIENT_LEFT
         """Why an answer was cut off, where it was."""
         self.closing = False
@@ -109,6 +120,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._began = began
         self._ended = ended
+        self._unused = unused
         self._inbox = Inbox(limits.header_bytes)
         self._next: asyncio.Future[bytes | None] | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -117,6 +129,7 @@ class Connection(asyncio.Protocol):
         self._acked_bytes = -1
         self._phase = Phase.READING
         self._deadline = math.inf
+        self._answer_until = math.inf
 
     # --- asyncio's calls -----------------------------------------------------------------------
 
@@ -131,6 +144,8 @@ class Connection(asyncio.Protocol):
             self._socket.setsockopt(level, option, value)
         host, port = (transport.get_extra_info("peername") or ("gone", 0))[:2]
         self.peer = f"{host}:{port}"
+        to_loopback = is_loopback((transport.get_extra_info("sockname") or ("127.0.0.1",))[0])
+        self.host = "" if to_loopback else host
         self._enter(Phase.READING)
         self._began(self)
         self._task = self._loop.create_task(self._converse(self))
@@ -183,6 +198,7 @@ class Connection(asyncio.Protocol):
             finally:
                 self._next = None
         self._phase = Phase.WORKING
+        self._answer_until = self._loop.time() + self._limits.answer_s
         return head
 
     def write(self, data: bytes | memoryview) -> None:
@@ -243,6 +259,7 @@ class Connection(asyncio.Protocol):
 
     def rest(self) -> None:
         """An answer is out: the next request may come."""
+        self._answer_until = math.inf
         self._enter(Phase.IDLE if self._inbox.is_empty else Phase.READING)
 
     def finish(self, *, linger: bool = False) -> None:
@@ -280,6 +297,9 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Act on a limit that has passed; called again and again."""
+        if now >= self._answer_until:
+            self.abort(TOOK_TOO_LONG)
+            return
         if self._phase is Phase.SENDING and self._progressed():
             self._enter(Phase.SENDING)
         if self._phase is Phase.WORKING or now < self._deadline:
@@ -288,6 +308,7 @@ class Connection(asyncio.Protocol):
             self.abort(STOPPED_READING)
         elif self._inbox.is_empty:
             self.closing = True
+            self._unused("idle_timeout" if self._phase is Phase.IDLE else "header_timeout")
             self._settle(None)
         else:
             self._settle(SlowRequest("the headers did not arrive in time"))

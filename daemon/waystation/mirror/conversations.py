@@ -15,6 +15,7 @@ from waystation.errors import (
     RequestError,
     RevisionChanged,
     RottenBlob,
+    TooManyConnections,
     WaystationError,
 )
 from waystation.mirror import documents
@@ -87,9 +88,14 @@ class Conversations:
         self._pages = pages
         self._hops = hops
 
-    async def hold(self, connection: Connection) -> None:
-        """Answer one request after the other, until either side has had enough."""
+    async def hold(self, connection: Connection, *, crowded: bool) -> None:
+        """Answer one request after the other, until either side has had enough.
+
+        `crowded`: this peer has as many connections as it may; it is told so, whatever it asks.
+        """
         try:
+            if crowded:
+                raise TooManyConnections(f"{connection.host} has as many connections as one machine may")
             while (raw := await connection.next_head()) is not None:
                 request = parse_head(raw)
                 if not await self._answer(connection, request):

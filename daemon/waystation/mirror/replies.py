@@ -11,7 +11,7 @@ from waystation.errors import WaystationError
 from waystation.origin.http_answers import REASON_HEADER
 
 RETRY_AFTER_S = 5
-"""What a 503 names where the error knows no better."""
+"""What a 503 or 429 names where the error knows no better."""
 METHODS = "GET, HEAD"
 
 
@@ -37,6 +37,7 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.PreconditionFailed: Meaning(412, "the artifact is not the one that the request's condition names"),
     errors.RangeNotSatisfiable: Meaning(416, "the range begins behind the artifact's end"),
     errors.Misdirected: Meaning(421, "the Host is not one that this mirror answers to"),
+    errors.TooManyConnections: Meaning(429, "this machine holds as many connections as it may"),
     errors.HeaderTooLarge: Meaning(431, "the headers are longer than allowed"),
     # the catalog
     errors.CatalogError: Meaning(502, "the catalog can't say what this target must be"),
@@ -135,7 +136,7 @@ def phrase(code: int) -> str:
 
 
 def _fields(error: BaseException, meaning: Meaning) -> tuple[tuple[str, str], ...]:
-    if meaning.code == HTTPStatus.SERVICE_UNAVAILABLE:
+    if meaning.code in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         known_s = error.retry_after_s if isinstance(error, errors.Unreachable | errors.Unavailable) else None
         return (("Retry-After", str(max(1, math.ceil(known_s)) if known_s is not None else RETRY_AFTER_S)),)
     if isinstance(error, errors.RangeNotSatisfiable):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
 import structlog
@@ -52,10 +53,12 @@ class Mirror:
             "mirror.hosts",
             "mirror.drain_timeout",
             "mirror.max_connections",
+            "mirror.max_connections_per_peer",
             "mirror.max_header_size",
             "mirror.header_timeout",
             "mirror.idle_timeout",
             "mirror.send_timeout",
+            "mirror.request_timeout",
             "mirror.access_log",
             "catalog.refresh",
         }
@@ -102,8 +105,12 @@ class Mirror:
             pages=self._pages,
             hops=hops,
         )
-        self._acceptor = Acceptor(settings.max_connections, connect=self._connect, crowded=self._retire_longest_idle)
+        self._acceptor = Acceptor(settings.max_connections, connect=self._connect, crowded=self._make_room)
         self._connections: set[Connection] = set()
+        self._of_host: Counter[str] = Counter()
+        self._unused = metrics.connections_unused
+        self._waits = metrics.connection_waits
+        metrics.connections.set_function(lambda: len(self._connections))
         self._empty = asyncio.Event()
         self._urls: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
@@ -194,11 +201,12 @@ class Mirror:
 
     def _connect(self, listener: Listener) -> asyncio.Protocol:
         connection = Connection(
-            self._conversations.hold,
+            self._converse,
             self._limits,
             loop=asyncio.get_running_loop(),
-            began=self._connections.add,
+            began=self._began,
             ended=self._ended,
+            unused=lambda limit: self._unused.labels(limit).inc(),
         )
         if not listener.secure or self._identity.context is None:
             return connection
@@ -216,18 +224,33 @@ class Mirror:
                 advice=handshake.advice,
             )
 
+    def _began(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._of_host[connection.host] += 1
+
+    async def _converse(self, connection: Connection) -> None:
+        allowed = self._settings.max_connections_per_peer
+        crowded = bool(connection.host) and self._of_host[connection.host] > allowed
+        await self._conversations.hold(connection, crowded=crowded)
+
     def _ended(self, connection: Connection) -> None:
+        self._of_host[connection.host] -= 1
+        if not self._of_host[connection.host]:
+            del self._of_host[connection.host]
         self._connections.discard(connection)
         self._acceptor.release()
         if not self._connections:
             self._empty.set()
 
-    def _retire_longest_idle(self) -> None:
+    def _make_room(self) -> None:
+        """Somebody waits for room: who has been idle the longest goes."""
+        self._waits.inc()
         idle = ((connection.idle_until, connection) for connection in self._connections)
         longest = min(
             ((until, one) for until, one in idle if until is not None), key=lambda pair: pair[0], default=None
         )
         if longest:
+            self._unused.labels("max_connections").inc()
             longest[1].retire()
 
     async def _until_empty(self) -> None:

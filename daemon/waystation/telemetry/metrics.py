@@ -37,6 +37,18 @@ class Metrics:
             "waystation_served_bytes", "Bytes of bodies sent to clients.", ("cache",), registry=registry
         )
 
+        self.connections = Gauge("waystation_connections", "Connections of clients that are open.", registry=registry)
+        self.connection_waits = Counter(
+            "waystation_connection_waits",
+            "How often a client waited for room, because [mirror] max_connections were open.",
+            registry=registry,
+        )
+        self.connections_unused = Counter(
+            "waystation_connections_unused",
+            "Connections closed while nothing was asked on them, by the limit of [mirror] that did it.",
+            ("limit",),
+            registry=registry,
+        )
         self.tls_handshakes = Counter(
             "waystation_tls_handshakes",
             "TLS handshakes of clients, by how they ended.",
