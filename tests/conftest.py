@@ -18,6 +18,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import structlog
 
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 _DEVELOPERS_OWN = ("AWS_", "WAYSTATION_", "MINIO_", "XDG_")
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy"}
 _bucket_numbers = itertools.count(1)
+
+
+hypothesis.settings.register_profile("shared", deadline=None)  # how long an example takes is the machine's business
+hypothesis.settings.load_profile("shared")
 
 
 def pytest_configure() -> None:

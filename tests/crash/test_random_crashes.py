@@ -84,7 +84,7 @@ STEPS = (put, put_without_pieces, abandon, evict, pin, verify, rot_and_verify, t
 steps = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2)), min_size=2, max_size=8)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(steps, st.sampled_from(Fault), st.integers(0, 150))
 def test_operations_in_any_order_keep_every_promise_wherever_they_are_interrupted(
     chosen: list[tuple[Step, int]], fault: Fault, at: int

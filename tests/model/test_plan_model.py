@@ -188,5 +188,5 @@ class PlanMachine(RuleBasedStateMachine):
             assert steps <= 4 * self.count
 
 
-PlanMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+PlanMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40)
 TestPlan = PlanMachine.TestCase

@@ -87,7 +87,7 @@ def size_of_piece(index: int) -> int:
     return min(MIB, SIZE_BYTES - index * MIB)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(flips, min_size=1, max_size=3))
 @example(list(every_end))
 def test_a_blob_with_flipped_bits_is_repaired_for_the_cost_of_its_bad_pieces(chosen: list[Flip]) -> None:
@@ -104,7 +104,7 @@ def test_a_blob_with_flipped_bits_is_repaired_for_the_cost_of_its_bad_pieces(cho
     play(story)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(flips)
 @example(every_end[0])
 @example(every_end[1])
@@ -123,7 +123,7 @@ def test_pieces_with_a_flipped_bit_are_put_right_or_dropped_and_never_make_a_goo
     play(story)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(flips, flips)
 @example(*every_end)
 def test_a_blob_and_its_pieces_that_rot_at_once_are_fetched_again(first: Flip, second: Flip) -> None:
@@ -140,7 +140,7 @@ def test_a_blob_and_its_pieces_that_rot_at_once_are_fetched_again(first: Flip, s
     play(story)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(flips)
 @example(every_end[0])
 @example(every_end[1])

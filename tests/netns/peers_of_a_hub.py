@@ -1,4 +1,4 @@
-"""How many connections one machine may hold; run by `tests/story/test_crowding.py` in a network namespace of its own."""
+"""One machine's connections; run by `tests/story/test_crowding.py` in a network namespace of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from peers.station import Station, running_station
+from peers.station import Station
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""One machine that connects too often, in a network namespace of its own: `tests/netns/peers_of_a_hub.py` has the case."""
+"""One machine that connects too often: `tests/netns/peers_of_a_hub.py` has the case."""
 
 from __future__ import annotations
 

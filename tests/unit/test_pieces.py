@@ -84,7 +84,7 @@ def test_root_and_layer_are_what_libtorrent_computes(tmp_path: Path, size_bytes:
         assert layer.hashes == root
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size_bytes=st.integers(1, 40 * BLOCK_BYTES), portion=st.integers(1, 5 * BLOCK_BYTES))
 def test_any_size_in_any_portions_gives_libtorrent_s_tree(
     tmp_path_factory: pytest.TempPathFactory, size_bytes: int, portion: int

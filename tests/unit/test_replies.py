@@ -27,7 +27,7 @@ def test_the_table_knows_every_error_type_and_no_other() -> None:
 
 
 def test_each_code_is_one_that_the_design_knows() -> None:
-    known = {400, 404, 405, 408, 412, 416, 421, 431, 500, 502, 503, 507}
+    known = {400, 404, 405, 408, 412, 416, 421, 429, 431, 500, 502, 503, 507}
     assert {meaning.code for meaning in MEANINGS.values()} == known
 
 
@@ -56,10 +56,10 @@ def test_a_503_says_when_to_come_back(error: WaystationError, seconds: str) -> N
     assert ("Retry-After", seconds) in refusal(error).fields
 
 
-def test_only_a_503_says_when_to_come_back() -> None:
+def test_only_a_503_and_a_429_say_when_to_come_back() -> None:
     for kind in error_types():
         reply = refusal(raised(kind))
-        assert (reply.code == 503) == any(name == "Retry-After" for name, _ in reply.fields)
+        assert (reply.code in (503, 429)) == any(name == "Retry-After" for name, _ in reply.fields)
 
 
 def test_a_405_names_what_is_allowed_and_a_416_the_size() -> None:

@@ -12,6 +12,7 @@ _LABELS = {
     "cache": "`hit` (was in the store), `miss` (started a transfer), `joined` (rode on another's transfer), "
     "`passed` (no room: passed through memory), `none` (no body)",
     "code": "the HTTP status; 499: the client left before its answer began",
+    "limit": "`idle_timeout`, `header_timeout` (nothing was said at all), `max_connections` (others waited for room)",
     "op": "`head`, `get`, `list`, `range` (bulk bytes), `watch` (a stream of notifications)",
     "outcome": "for requests `ok`, `gave_up` (nobody waited for it any more) or the error's reason; "
     "for prefetch `fetched`, `here` (it was cached) or the error's reason; for reloads `ok` or the error's reason",
