@@ -354,6 +354,4 @@ def _is_open(fd: str) -> bool:
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(
-    max_examples=60, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
-)
+TestStore.settings = settings(max_examples=60, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow])
