@@ -43,7 +43,7 @@ def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """The units in a folder, as on a machine that has the program and a Nomad."""
-    for unit in (*UNITS.glob("waystation.*"), UNITS / "nomad.service.d/waystation.conf"):
+    for unit in (*UNITS.glob("waystation*.*"), UNITS / "nomad.service.d/waystation.conf"):
         copy = tmp_path / unit.relative_to(UNITS)
         copy.parent.mkdir(exist_ok=True)
         copy.write_text(PROGRAMS.sub("/bin/true", unit.read_text()))
@@ -52,7 +52,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", ["waystation.service", "waystation.socket", "nomad.service"])
+@pytest.mark.parametrize("unit", ["waystation.service", "waystation.socket", "waystation-https.socket", "nomad.service"])
 def test_systemd_finds_nothing_wrong_with_a_unit(installed: Path, unit: str) -> None:
     verdict = run(
         "systemd-analyze", "verify", "--man=no", installed / unit, SYSTEMD_UNIT_PATH=f"{installed}:/lib/systemd/system"
