@@ -68,6 +68,8 @@ class Nomad:
         chroot = "\n".join(f'    "{path.resolve()}" = "{path}"' for path in _needed_by(programs))
         config.write_text(_CONFIG.format(folder=folder, ports=ports, chroot=chroot, client=client))
         self.environment = clean_environment(folder, NOMAD_ADDR=self.address)
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            self.environment.pop(name, None)  # it trusts whom the machine trusts
         command: list[str | Path] = [PROGRAM, "agent", "-dev", "-config", config]
         self.process = Process(
             ["sh", "-c", _INTO_CGROUP, cgroup, *command] if cgroup else command,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
-from nomad.inside.place import APP, BUCKET, CGROUP, CGROUPS, Site, in_place, publish, run
+from nomad.inside.place import APP, BUCKET, CGROUP, CGROUPS, SECURE_NAME, Site, in_place, publish, run
 from peers.minio import MinioServer, running_minio
 from peers.nomad import Nomad, running_nomad
 from peers.processes import wait_until
@@ -17,19 +18,29 @@ if TYPE_CHECKING:
 
     from peers.s3 import Bucket
 
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+"""Debian's place."""
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """The site's own, which the whole machine trusts."""
+    return trustme.CA()
+
 
 @pytest.fixture(scope="session", autouse=True)
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The loopback device with the bucket's address, a DNS server to ask, and Nomad's cgroup.
+def machine(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[Path]:
+    """The loopback device with the bucket's address, a DNS server to ask, whom to trust, and Nomad's cgroup.
 
     All of it is there before the agent, which has a copy of these mounts.
     """
     run("mount", "-t", "cgroup2", "none", str(CGROUPS))
     run("ip", "link", "set", "lo", "up")
     run("ip", "address", "add", f"{BUCKET}/32", "dev", "lo")
-    resolv = tmp_path_factory.mktemp("machine") / "resolv.conf"
-    resolv.write_text("nameserver 127.0.0.1\n")
-    run("mount", "--bind", str(resolv), "/etc/resolv.conf")
+    folder = tmp_path_factory.mktemp("machine")
+    replace("/etc/resolv.conf", folder / "resolv.conf", b"nameserver 127.0.0.1\n")
+    replace("/etc/hosts", folder / "hosts", f"127.0.0.1 localhost\n{BUCKET} {SECURE_NAME}\n".encode())
+    replace(AUTHORITIES, folder / "authorities.pem", authority.cert_pem.bytes())
     cgroup = CGROUPS / CGROUP
     cgroup.mkdir(parents=True)
     yield cgroup
@@ -37,6 +48,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     wait_until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text(), "Nomad's cgroup is empty")
     cgroup.rmdir()
     cgroup.parent.rmdir()
+
+
+def replace(path: str, file: Path, content: bytes) -> None:
+    """Let this content be seen at the path, in here alone."""
+    file.write_bytes(content)
+    run("mount", "--bind", str(file), path)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 CGROUP = f"waystation-test-{secrets.token_hex(4)}.slice/nomad.service"
 """Its name stands in the real hierarchy: only the mount is private."""
 BUCKET, PORT = "10.99.0.1", 9000
+SECURE_NAME = "my.local.domain"
+"""The bucket's, where it speaks https, on the usual port."""
 
 
 @dataclass
@@ -81,14 +83,16 @@ def in_place(
 ) -> Iterator[Site]:
     """A fresh daemon for that bucket, with `changes` of its configuration; at the end neither job nor rule is left.
 
-    `port`: the mirror's; else one that is free.
+    It listens on `port` (else on one that is free), and where the changes say.
     """
-    with Relay(bucket.server.port, host=BUCKET, port=PORT) as relay:
-        config = s3_config(bucket, folder, endpoint_url=f"http://{BUCKET}:{PORT}")
-        station = Station(folder / "station", {**config, "takeover": {"match": CGROUP}, **(changes or {})})
-        if port is not None:
-            station.port = port
-            station.config["mirror"]["listen"] = [station.url]
+    with Relay(bucket.server.port, host=BUCKET, port=443 if bucket.server.secure else PORT) as relay:
+        config = s3_config(bucket, folder, endpoint_url=relay.endpoint_url)
+        config["takeover"] = {"match": CGROUP}
+        for section, values in (changes or {}).items():
+            config[section] = {**config.get(section, {}), **values}
+        station = Station(folder / "station", config)
+        station.port = port or station.port
+        station.config["mirror"]["listen"] = [station.url, *config.get("mirror", {}).get("listen", [])]
         with station.process:
             station.start()
             yield Site(nomad, bucket, relay, station)
@@ -108,9 +112,10 @@ def waystation(station: Station, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
-def publish(bucket: Bucket, folder: Path, file: Path, app: str) -> None:
-    """As users publish theirs."""
+def publish(bucket: Bucket, folder: Path, file: Path, app: str, **origin: str) -> None:
+    """As users publish theirs; `origin`: more of those settings."""
     publisher = Station(folder, s3_config(bucket, folder))
+    publisher.config["origin"] |= origin
     publisher.config_file.write_text(to_toml(publisher.config))
     done = waystation(publisher, "publish", str(file), "--app", app, "--version", "0.1.0")
     assert done.returncode == 0, done.stderr
