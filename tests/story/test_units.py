@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
-from peers.processes import wait_until
+from certificates import issue
+from peers.processes import free_port, wait_until
 from peers.station import Station
 from waystation.takeover.ruleset import removal
 
@@ -23,6 +25,7 @@ UNITS = Path(__file__).resolve().parents[2] / "systemd"
 SERVICE = UNITS / "waystation.service"
 PROGRAMS = re.compile("/opt/waystation/bin/waystation|/usr/sbin/nft")
 HIGHEST_EXPOSURE = 1.5
+UNIT_NAMES = ("waystation.service", "waystation.socket", "waystation-https.socket", "nomad.service")
 VERSIONS = ("1.0.0", "1.1.0")
 
 needs_systemd = pytest.mark.skipif(
@@ -52,7 +55,9 @@ def installed(tmp_path: Path) -> Path:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", ["waystation.service", "waystation.socket", "waystation-https.socket", "nomad.service"])
+@pytest.mark.parametrize(
+    "unit", ["waystation.service", "waystation.socket", "waystation-https.socket", "nomad.service"]
+)
 def test_systemd_finds_nothing_wrong_with_a_unit(installed: Path, unit: str) -> None:
     verdict = run(
         "systemd-analyze", "verify", "--man=no", installed / unit, SYSTEMD_UNIT_PATH=f"{installed}:/lib/systemd/system"
@@ -108,8 +113,10 @@ def station(tmp_path: Path) -> Iterator[Station]:
         "origin": {"url": origin.as_uri()},
         "catalog": {"missing_checksum": "pin-first"},
         "store": {"scrub_interval": "100ms"},
+        "mirror": issue(trustme.CA(), tmp_path / "tls", "127.0.0.1").settings,
     }
     station = Station(tmp_path / "station", config)
+    station.config["mirror"]["listen"] = [station.url, f"https://127.0.0.1:{free_port()}"]
     with station.process:
         yield station
 
@@ -125,6 +132,15 @@ def test_the_daemon_makes_no_system_call_that_its_sandbox_forbids(station: Stati
     station.start()
     assert station.artifact(old).code == 200
     assert station.artifact(new).code == 200
+    run(
+        "curl",
+        "--insecure",
+        "--fail",
+        "--output",
+        "/dev/null",
+        f"{station.config['mirror']['listen'][1]}/artifacts/{new}",
+    )
+    assert station.metric("waystation_tls_handshakes_total", outcome="ok") == 1
     wait_until(lambda: len(station.blobs()) == len(VERSIONS), "a stored blob")
     wait_until(lambda: "ioprio_set(" in trace.read_text(errors="replace"), "the scrub's thread")
     (traced,) = Path(f"/proc/{station.process.pid}/task/{station.process.pid}/children").read_text().split()
@@ -132,7 +148,7 @@ def test_the_daemon_makes_no_system_call_that_its_sandbox_forbids(station: Stati
     station.process.wait()
     calls = trace.read_text(errors="replace")
     made = set(re.findall(r"^\d+ +([a-z_0-9]+)\(", calls, flags=re.MULTILINE))
-    assert {"sendfile", "ioprio_set", "fsync", "ftruncate"} - made == set()
+    assert {"sendfile", "preadv2", "ioprio_set", "fsync", "ftruncate"} - made == set()
     assert made - allowed() == set()
     # MemoryDenyWriteExecute= (systemd.exec(5)): no memory is both, and none becomes executable later.
     assert not re.search(r"mmap\(.*PROT_WRITE\|PROT_EXEC|mprotect\(.*PROT_EXEC", calls)
