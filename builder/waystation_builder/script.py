@@ -10,8 +10,7 @@ MAGIC = b"#!"
 HEAD_BYTES = 256 * 1024
 """So much of a file is looked at: an archive's own text stands before what it carries."""
 
-_BINARY = re.compile(rb"[^\n]*[\x00-\x08\x0e-\x1f]")
-"""The beginning of a line that no text has."""
+_NOT_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _PACKED = {
     b"BZh": "bzip2",
     b"\x1f\x8b\x08": "gzip",
@@ -31,11 +30,16 @@ unshare unxz unzip unzstd wc wget which whoami xargs xxd xz xzcat zcat zstd zstd
 """What scripts call that is no part of the shell; another word in a text is no need, for it may be anything."""
 _PROGRAM_NAMES = frozenset(_PROGRAMS.split())
 _CALLED = re.compile(
-    r"""(?:^|[|;&(`{]|\b(?:then|do|else|elif|if|while|until|exec|command|xargs|!)\s)\s*"""
-    r"""(?:[A-Za-z_]\w*=\S*\s+)*(?:/usr/bin/|/bin/)?([a-z][a-z0-9.+-]*)(?=[\s;|&)`'"<>]|$)""",
+    r"""(?=(?:\btrap[ \t]['"]|\b(?:then|do|else|elif|if|while|until|exec|command|xargs)[ \t]|^|[|;&(`{!])[ \t]{0,80}"""
+    r"""(?:[A-Za-z_]\w{0,80}=\S{0,200}[ \t]{1,20}){0,5}"""
+    r"""(?:/usr/bin/|/bin/)?([a-z][a-z0-9.+-]{0,30})(?=[\s;|&)`'"<>]|$))""",
     re.MULTILINE,
 )
-_DEFINED = re.compile(r"^\s*([a-z][a-z0-9_-]*)\s*\(\)", re.MULTILINE)
+"""A word where a command stands; without width, for behind `then` or `xargs` the next one follows.
+
+Bounded everywhere: what was built may be anything, and is looked at in time that grows with its length alone.
+"""
+_DEFINED = re.compile(r"^[ \t]{0,80}([a-z][a-z0-9_-]{0,30})[ \t]{0,20}\(\)", re.MULTILINE)
 _USUAL = ("/bin/", "/usr/bin/")
 
 
@@ -61,9 +65,9 @@ def read_script(head: bytes) -> Script:
     words = shlex.split(first.removeprefix(MAGIC).decode(errors="replace"))
     if not words or not words[0].startswith("/"):
         raise ValueError("its first line names no interpreter by its path")
-    binary = _BINARY.search(rest)
-    text = (rest[: binary.start()] if binary else rest).decode(errors="replace")
-    carried = rest[binary.start() :] if binary else b""
+    binary = _NOT_TEXT.search(rest)
+    text_end = rest.rfind(b"\n", 0, binary.start()) + 1 if binary else len(rest)
+    text, carried = rest[:text_end].decode(errors="replace"), rest[text_end:]
     interpreters = [_named(words[0])]
     if interpreters == ["env"]:
         interpreters += [word for word in words[1:] if not word.startswith("-") and "=" not in word][:1]

@@ -9,7 +9,6 @@ from waystation.disk import Disk
 from waystation.errors import ReadOnlyOrigin
 from waystation.origin.opening import open_origin
 from waystation.origin.write_directory import DirectoryWriter
-from waystation.origin.write_s3 import S3Writer
 from waystation.publish.publisher import Publisher
 from waystation.telemetry.metrics import Metrics
 
@@ -28,8 +27,11 @@ def open_writer(origin: OriginSettings) -> OriginWriter:
     """
     if origin.http_base is not None:
         raise ReadOnlyOrigin(f"{origin.url} can only be read: nothing is published through it")
-    folder = origin.folder
-    return S3Writer(origin) if folder is None else DirectoryWriter(folder, disk=Disk())
+    if (folder := origin.folder) is not None:
+        return DirectoryWriter(folder, disk=Disk())
+    from waystation.origin.write_s3 import S3Writer  # noqa: PLC0415 - imports botocore, and only S3 needs it
+
+    return S3Writer(origin)
 
 
 @asynccontextmanager
