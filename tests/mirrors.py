@@ -185,12 +185,14 @@ async def running_mirror(
     ready: bool = True,
     drain: bool = True,
     tls: ssl.SSLContext | None = None,
+    origin_url: str | None = None,
+    refresh_s: float = 0,
 ) -> AsyncIterator[World]:
     root = folder / "origin"
     root.mkdir(parents=True, exist_ok=True)
     settings = Settings(
-        origin=OriginSettings(url=root.as_uri()),
-        catalog=CatalogSettings.model_validate({"missing_checksum": missing_checksum, "refresh": 0}),
+        origin=OriginSettings(url=origin_url or root.as_uri()),
+        catalog=CatalogSettings.model_validate({"missing_checksum": missing_checksum, "refresh": refresh_s}),
         mirror=mirror or MirrorSettings(listen=("http://127.0.0.1:0",)),
         store=StoreSettings(
             path=folder / "store", max_size=max_size, min_free=0, pass_through_memory=pass_through_memory

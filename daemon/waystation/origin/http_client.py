@@ -5,6 +5,7 @@ Neither proxies nor credentials of the environment are used.
 
 from __future__ import annotations
 
+import os
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ class HttpClient:
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
             raise Unreachable(f"no trusted connection to {_place(url)}: TLS failed", advice=TLS_ADVICE) from error
         except aiohttp.ClientConnectorError as error:
-            why = error.os_error.strerror or type(error.os_error).__name__
+            why = os.strerror(error.os_error.errno) if error.os_error.errno else type(error.os_error).__name__
             raise Unreachable(f"no connection to {_place(url)}: {why}", advice=URL_ADVICE) from error
         except aiohttp.ClientPayloadError as error:
             raise Short(f"the connection broke in the body of {what}") from error

@@ -134,7 +134,7 @@ class HttpOrigin:
         """
         from waystation.origin.http_client import body_of  # noqa: PLC0415 - as above
 
-        what = f"the list below '{prefix}'"
+        what = "the list of targets"
         query = urlencode([("prefix", prefix), ("after", after)], quote_via=quote, safe="/")
         async with self._asked("GET", f"{self._api}/targets?{query}", what) as response:
             body = await body_of(response, MAX_PAGE_BYTES)
