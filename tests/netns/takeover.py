@@ -15,11 +15,13 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 from typing import TYPE_CHECKING
 
 import pytest
 
 from peers.minio import MinioServer, running_minio
+from peers.processes import wait_until
 from peers.relay import Relay
 from peers.station import Station, s3_config
 
@@ -74,18 +76,24 @@ def run(*command: str) -> None:
 
 def fetch(site: Site, host: str = BUCKET_4, *, nomad: bool = True) -> bytes | None:
     """Fetch by the bucket's own URL, from inside Nomad's cgroup or outside; None: it failed."""
-    shown = f"[{host}]" if ":" in host else host
-    join = f"echo $$ > {CGROUPS / NOMAD}/cgroup.procs && " if nomad else ""
-    done = subprocess.run(
-        [
-            "sh",
-            "-c",
-            f"{join}exec curl --silent --fail --max-time 20 http://{shown}:{PORT}/{site.bucket.name}/{TARGET}",
-        ],
-        capture_output=True,
-        check=False,
-    )
+    curl = f"exec curl --silent --fail --max-time 20 {url(site, host)}"
+    done = subprocess.run(["sh", "-c", in_nomad(curl) if nomad else curl], capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else None
+
+
+def url(site: Site, host: str) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{PORT}/{site.bucket.name}/{TARGET}"
+
+
+def in_nomad(command: str) -> str:
+    """A shell's words for: move into Nomad's cgroup, and then this."""
+    return f"echo $$ > {CGROUPS / NOMAD}/cgroup.procs && {command}"
+
+
+def led(site: Site) -> int:
+    """Connections that were redirected so far."""
+    shown = site.takeover("status", "--json")
+    return sum(rule["connections"] for rule in json.loads(shown.stdout)["rules"])
 
 
 def ruleset() -> str:
@@ -174,6 +182,24 @@ def test_off_gives_the_address_back_and_leaves_no_trace(site: Site) -> None:
     assert site.asked_of_the_bucket() == asked + 1
     again = site.takeover("off")
     assert (again.returncode, "nothing to do" in again.stdout + again.stderr) == (0, True)
+
+
+def test_off_lets_a_download_finish_that_came_this_way(site: Site) -> None:
+    on(site)
+    file = site.station.folder / "slow"
+    curl = f"exec curl --silent --limit-rate 600K --output {file} {url(site, BUCKET_4)}"
+    with Popen(["sh", "-c", in_nomad(curl)]) as slow:
+        wait_until(lambda: led(site) == 1, "a connection that was led away")
+        assert site.takeover("off").returncode == 0
+        assert not ruleset()
+        assert slow.wait(timeout=20) == 0
+    assert file.read_bytes() == BODY
+
+
+def test_off_removes_also_what_somebody_else_put_into_the_table(site: Site) -> None:
+    run("nft", "add table inet waystation; add chain inet waystation c; add rule inet waystation c counter")
+    assert site.takeover("off").returncode == 0
+    assert not ruleset()
 
 
 def test_twice_is_once(site: Site) -> None:

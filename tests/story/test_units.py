@@ -16,14 +16,14 @@ import trustme
 from certificates import issue
 from peers.processes import free_port, wait_until
 from peers.station import Station
-from waystation.takeover.ruleset import removal
+from waystation.takeover.ruleset import release, removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
-SERVICE = UNITS / "waystation.service"
-PROGRAMS = re.compile("/opt/waystation/bin/waystation|/usr/sbin/nft")
+SERVICE, SOCKET = UNITS / "waystation.service", UNITS / "waystation.socket"
+PROGRAMS = re.compile("/opt/waystation/bin/waystation")
 HIGHEST_EXPOSURE = 1.5
 UNIT_NAMES = ("waystation.service", "waystation.socket", "waystation-https.socket", "nomad.service")
 VERSIONS = ("1.0.0", "1.1.0")
@@ -95,9 +95,13 @@ def test_the_nomad_drop_in_and_the_stop_can_t_keep_anything_from_going_on() -> N
         assert all(re.match(r"Exec\w+=\+-", line) for line in commands)
 
 
-def test_what_ends_the_takeover_without_the_program_removes_what_the_program_makes() -> None:
-    ends = re.findall(r'^Exec(?:Stop|StopPost)=\+-/usr/sbin/nft "(.*)"$', SERVICE.read_text(), re.MULTILINE)
-    assert [end.split("; ") for end in ends] == [removal().splitlines()] * 2
+def test_what_ends_the_takeover_without_the_program_is_what_the_program_would_do() -> None:
+    ends = re.findall(
+        r"^Exec(?:Stop|StopPost)=\+-/bin/sh -c \".*then nft '(.*)'; fi\"$", SERVICE.read_text(), re.MULTILINE
+    )
+    assert [end.split("; ") for end in ends] == [release().splitlines()] * 2
+    (last,) = re.findall(r"^ExecStopPost=-/bin/sh -c \".*then nft (.*); fi\"$", SOCKET.read_text(), re.MULTILINE)
+    assert last in removal().splitlines()
 
 
 # --- the sandbox against the daemon ----------------------------------------------------------------

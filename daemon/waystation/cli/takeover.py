@@ -87,12 +87,12 @@ def status(*, as_json: AsJson = False) -> None:
     """Show what is redirected now, and how many connections were; ends with 1 where nothing is."""
     rules = run_verb(Nft().standing())
     if as_json:
-        print_json({"standing": rules is not None, "rules": [asdict(rule) for rule in rules or ()]})
-    elif rules is None:
+        print_json({"standing": bool(rules), "rules": [asdict(rule) for rule in rules or ()]})
+    elif not rules:
         print_note("Nothing is taken over.")
     else:
         print_table(("ADDRESSES", "PORT", "MIRROR", "FOR", "CONNECTIONS"), map(_row, rules))
-    if rules is None:
+    if not rules:
         raise typer.Exit(1)
 
 

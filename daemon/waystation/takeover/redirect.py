@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import pwd
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from waystation.errors import TakeoverError
+from waystation.takeover.connections import count_redirected
 from waystation.takeover.decision import Daemon, decide, endpoint_of
-from waystation.takeover.ruleset import removal, script
+from waystation.takeover.ruleset import release, removal, script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from waystation.takeover.ruleset import Address, Redirect
 
 PROC = Path("/proc")
+PATIENCE_S = 30.0
+"""For downloads that run when the address is given back: without our table the kernel would lose them."""
+LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,25 @@ async def take_over(redirect: Redirect, nft: Nft) -> None:
 
 
 async def give_back(nft: Nft) -> bool:
-    """Remove our table whole; False where none stood.
+    """Lead nobody away any more, let those finish who were (for `PATIENCE_S` at most), and remove our table whole.
+
+    False where none stood.
 
     Raises:
         TakeoverError: nft refuses.
     """
-    if await nft.standing() is None:
+    try:
+        rules = await nft.standing()
+    except TakeoverError:
+        rules = []  # it holds what is none of ours; it goes all the same
+    if rules is None:
         return False
+    if rules:
+        await nft.load(release())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while count_redirected(await asyncio.to_thread(_tables), rules):  # noqa: ASYNC110 - the kernel's news
+                    await asyncio.sleep(LOOK_S)
     await nft.load(removal())
     return True
 
@@ -100,6 +117,11 @@ def is_own(address: Address) -> bool:
     except OSError:
         return False
     return True
+
+
+def _tables() -> list[str]:
+    """The kernel's lists of TCP connections; one is missing where there is no IPv6."""
+    return [table.read_text() for table in (PROC / "net/tcp", PROC / "net/tcp6") if table.exists()]
 
 
 def _process(folder: Path) -> tuple[int, str]:

@@ -15,6 +15,11 @@ TABLE = "waystation"
 FAMILY = "inet"
 
 
+_RELEASED = [
+    {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "established"}},
+    {"accept": None},
+]
+"""The rule of `release`, as nft lists it."""
 _PROTOCOLS = {4: "ip", 6: "ip6"}
 
 Address = IPv4Address | IPv6Address
@@ -62,6 +67,15 @@ def removal() -> str:
     return f"table {FAMILY} {TABLE}\ndelete table {FAMILY} {TABLE}\n"
 
 
+def release() -> str:
+    """Lead nobody away any more, while the connections that were go on.
+
+    The kernel translates them only as long as a chain of NAT and a rule that looks at connections stand somewhere;
+    without, either side would wait for ever for what the other sends.
+    """
+    return f"flush table {FAMILY} {TABLE}\nadd rule {FAMILY} {TABLE} output ct state established accept\n"
+
+
 def _by_protocol(addresses: frozenset[Address]) -> Iterator[tuple[int, str, list[Address]]]:
     for version, protocol in _PROTOCOLS.items():
         if some := sorted((address for address in addresses if address.version == version), key=int):
@@ -81,7 +95,7 @@ class Standing:
 
 
 def parse_listing(listing: dict[str, object]) -> list[Standing]:
-    """Read what ``nft --json list table inet waystation`` prints (libnftables-json(5)).
+    """Read what ``nft --json list table inet waystation`` prints (libnftables-json(5)); empty where it is released.
 
     Raises:
         ValueError: a rule is none of ours.
@@ -89,7 +103,8 @@ def parse_listing(listing: dict[str, object]) -> list[Standing]:
     items = listing.get("nftables")
     if not isinstance(items, list):
         raise ValueError("not a listing of nft's")  # noqa: TRY004 - its form is wrong, whatever its type
-    return [_standing(item["rule"]["expr"]) for item in items if "rule" in item]
+    rules = [item["rule"]["expr"] for item in items if "rule" in item]
+    return [_standing(rule) for rule in rules if rule != _RELEASED]
 
 
 def _standing(expressions: list[dict[str, dict[str, object]]]) -> Standing:
