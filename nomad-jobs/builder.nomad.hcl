@@ -6,8 +6,9 @@
 #     nomad job dispatch -meta source=… -meta bundler=nix builder
 #
 # To set: `image` (scripts/builder-image makes it; push it to a registry of yours), `endpoint`, `origin`, and a
-# publisher's keys in the Nomad variable. The stanza for the job that runs the executable is in the allocation's output:
-# `nomad alloc logs ALLOCATION`. The source is fetched by Nomad's client, which needs git for it.
+# publisher's keys in the Nomad variable. Name and version are the project's own, or its git tag. The source is fetched
+# by Nomad's client, which needs git for it. `nomad alloc logs ALLOCATION` has the stanza for the job that runs what was
+# built.
 
 variable "image" {
   type        = string

@@ -74,7 +74,7 @@ def run_inside(cases: list[str], **variables: str) -> None:
 
 
 def test_nomad_starts_jobs_through_the_mirror_and_without_it(app: str) -> None:
-    run_inside(["app.py", "names.py", "https.py"], PET_TAXI=app)
+    run_inside(["app.py", "names.py", "https.py", "builder.py"], PET_TAXI=app)
 
 
 def test_the_daemon_is_a_job_of_nomad_s(app: str, tmp_path: Path) -> None:

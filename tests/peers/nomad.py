@@ -10,6 +10,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from peers.processes import PeerFailed, Process, clean_environment, free_port, wait_until
 
@@ -104,7 +105,7 @@ class Nomad:
 
     def allocations(self, job: str) -> list[Allocation]:
         """All that the server knows of the job, also those that ended; the latest first."""
-        found: list[Allocation] = self.ask(f"job/{job}/allocations")
+        found: list[Allocation] = self.ask(f"job/{quote(job, safe='')}/allocations")
         return sorted(found, key=lambda one: int(one["CreateIndex"]), reverse=True)
 
     def wait_running(self, job: str, *, count: int = 1, timeout_s: float = 60.0) -> list[Allocation]:
