@@ -1,4 +1,6 @@
+#!/bin/sh
 # Run by Nix with $package, $program, $store and $out.
+# shellcheck disable=SC2154
 set -eu
 PATH=/bin:/usr/bin
 
