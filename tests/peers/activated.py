@@ -16,6 +16,8 @@ def main() -> None:
     passed = [one.partition(":") for one in sys.argv[1].split(",")]
     # Out of the way first, since a descriptor may have the number that another one is to get.
     held = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, FIRST_FD + len(passed)) for _, _, fd in passed]
+    for _, _, inherited in passed:
+        os.close(int(inherited))
     for number, fd in enumerate(held, start=FIRST_FD):
         os.dup2(fd, number, inheritable=True)
         os.close(fd)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -11,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peers.processes import wait_until
+from peers.processes import LEASH, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from peers.station import Station
 
 ACTIVATED = Path(__file__).with_name("activated.py")
+FORKED = Path(__file__).with_name("forked.py")
 _END = b"END"
 
 
@@ -82,6 +86,59 @@ def activating(station: Station) -> Iterator[socket.socket]:
         prefix = [sys.executable, "-I", "-S", str(ACTIVATED), f"waystation.socket:{listener.fileno()}"]
         station.process.command[:0] = prefix
         yield listener
+
+
+@contextmanager
+def forking(station: Station) -> Iterator[Restarts]:
+    """Hold the daemon's socket and start it as often as wanted, without the seconds that its imports take."""
+    with socket.create_server(("127.0.0.1", station.port), backlog=4096) as listener:
+        restarts = Restarts(station, listener)
+        try:
+            yield restarts
+        finally:
+            restarts.close()
+
+
+class Restarts:
+    """One daemon after the other on one socket."""
+
+    def __init__(self, station: Station, listener: socket.socket) -> None:
+        # Neither 3, which the daemon gets, nor a descriptor that a child has by chance.
+        held = fcntl.fcntl(listener.fileno(), fcntl.F_DUPFD_CLOEXEC, 20)
+        command = [sys.executable, str(FORKED), str(held), "serve", "--config", str(station.config_file)]
+        with station.process.log.open("ab") as log:
+            self._parent = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=station.environment,
+                text=True,
+                bufsize=1,
+                start_new_session=True,
+                pass_fds=(held,),
+            )
+        os.close(held)
+        self._pid = 0
+
+    def start(self) -> None:
+        assert self._parent.stdin
+        assert self._parent.stdout
+        self._parent.stdin.write("start\n")
+        self._pid = int(self._parent.stdout.readline())
+
+    def stop(self) -> int:
+        """SIGTERM, and wait for its end; gives its exit status."""
+        assert self._parent.stdout
+        os.kill(self._pid, signal.SIGTERM)
+        return int(self._parent.stdout.readline())
+
+    def close(self) -> None:
+        os.killpg(self._parent.pid, signal.SIGKILL)
+        self._parent.wait(10)
+        for pipe in (self._parent.stdin, self._parent.stdout):
+            if pipe:
+                pipe.close()
 
 
 def _name(address: str) -> str:

@@ -7,16 +7,17 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import sha256
+from http.client import HTTPConnection
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
-from peers.manager import activating, listening
+from peers.manager import activating, forking, listening
 from peers.processes import is_listening, wait_until
-from peers.station import Station
+from peers.station import Station, to_toml
 from stores import random_bytes
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ def draining(station: Station) -> Iterator[None]:
 
 
 def test_fifty_restarts_under_load_refuse_nobody(station: Station) -> None:
+    """Four ask all the time, and two more connect each time that no daemon is there."""
     outcomes: Counter[str] = Counter()
     over = threading.Event()
 
@@ -193,22 +195,32 @@ def test_fifty_restarts_under_load_refuse_nobody(station: Station) -> None:
             else:
                 outcomes["whole" if answer.body == SMALL_BODY else f"not whole: {answer.code}"] += 1
 
-    with activating(station), listening(station) as ears:
-        station.start()
+    station.config_file.write_text(to_toml(station.config))
+    with listening(station) as ears, forking(station) as daemon:
+        daemon.start()
+        ears.wait_for("READY=1")
         clients = [threading.Thread(target=download) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
         try:
             for number in range(RESTARTS):
-                served = outcomes["whole"]
-                station.process.signal(signal.SIGTERM)
-                assert station.process.wait() == 0
-                station.process.start()
+                assert daemon.stop() == 0
+                waiting = [asked(station) for _ in range(2)]
+                daemon.start()
                 ears.wait_for("READY=1", count=number + 2)
-                wait_until(lambda: outcomes["whole"] > served, "a download from the new daemon")  # noqa: B023
+                for waits in waiting:
+                    with waits as connection:
+                        assert connection.getresponse().read() == SMALL_BODY
         finally:
             over.set()
             for client in clients:
                 client.join(30)
         assert set(outcomes) == {"whole"}
         assert outcomes["whole"] > RESTARTS
+
+
+def asked(station: Station) -> closing[HTTPConnection]:
+    """A client that has connected and asked; nobody need have answered."""
+    connection = HTTPConnection("127.0.0.1", station.port, timeout=30)
+    connection.request("GET", f"/artifacts/{SMALL_TARGET}")
+    return closing(connection)
