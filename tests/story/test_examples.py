@@ -108,12 +108,6 @@ def test_the_shell_is_entered_by_direnv_below_a_folder_of_others() -> None:
     assert (PET_TAXI / ".envrc").read_text().splitlines() == ["source_up", "use nix"]
 
 
-def test_both_locks_of_pet_taxi_pin_the_same_packages() -> None:
-    bundled = dict(re.findall(r"^(\S+)==(\S+)", (PET_TAXI / "bundle.lock").read_text(), re.MULTILINE))
-    locked = tomllib.loads((PET_TAXI / "poetry.lock").read_text())["package"]
-    assert {package["name"]: package["version"] for package in locked}.items() <= bundled.items()
-
-
 def test_hello_go_is_one_static_executable_that_says_its_version(tmp_path: Path) -> None:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
     subprocess.run(
