@@ -168,7 +168,7 @@ async def test_a_client_that_stops_reading_is_cut_off_and_little_of_its_body_wai
                 while not world.counted(code="200", reason="send_timeout"):
                     waiting += [one._transport._raw.get_write_buffer_size() for one in world.mirror._connections]  # type: ignore[attr-defined]
                     await asyncio.sleep(0.01)
-        assert 0 < max(waiting) < 512 * 1024
+        assert 0 < max(waiting) < 256 * 1024
 
 
 async def test_a_download_that_runs_is_finished_while_draining(tmp_path: Path, site: Site) -> None:
@@ -288,13 +288,3 @@ def test_other_machines_want_tls_or_leave_whoever_bound_the_socket(
 def test_a_passed_https_socket_without_a_certificate_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as passed, pytest.raises(ConfigError, match="no certificate"):
         refuse_unfit([Listener(passed, True)], allow_insecure=True, has_certificate=False)
-
-
-async def test_a_name_that_leads_to_every_address_is_refused_once_it_is_bound(tmp_path: Path) -> None:
-    own = next((one for one in socket.gethostbyname_ex(socket.gethostname())[2] if not one.startswith("127.")), None)
-    if own is None:
-        pytest.skip("this machine's name leads to loopback alone")
-    settings = MirrorSettings(listen=(f"http://{socket.gethostname()}:0",))
-    with pytest.raises(ConfigError, match="open to other machines"):
-        async with running_mirror(tmp_path, mirror=settings):
-            pass

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from waystation.model import Span
 
-PORTION_BYTES = 256 * 1024
+PORTION_BYTES = 128 * 1024
 """So much of a body is in memory for each client; then the others on the loop have their turn."""
 _NOT_AT_ONCE = frozenset({errno.EAGAIN, errno.EOPNOTSUPP})
 
@@ -25,26 +25,25 @@ async def send_portions(
     Raises:
         OSError: the file can't be read.
     """
-    at, portion = span.start, memoryview(bytearray(min(PORTION_BYTES, len(span))))
+    at = span.start
     while at < span.stop:
-        wanted = portion[: span.stop - at]
-        count = _read_at_once(fd, wanted, at)
-        if count is None:
-            count = await asyncio.to_thread(os.preadv, fd, [wanted], at)
-        if not count:
+        portion = await _read(fd, min(PORTION_BYTES, span.stop - at), at)
+        if not portion:
             break
-        write(wanted[:count])
-        at += count
+        write(portion)
+        at += len(portion)
+        del portion  # what the socket has not taken waits sealed: not twice for a client that reads slowly
         await asyncio.sleep(0)
         await drain()
     return at - span.start
 
 
-def _read_at_once(fd: int, into: memoryview, at: int) -> int | None:
-    """Read what is in the page cache, or say None where the disk would be waited for (preadv2(2), RWF_NOWAIT)."""
+async def _read(fd: int, size_bytes: int, at: int) -> memoryview:
+    """Read what is in the page cache at once, anything else in a thread (preadv2(2), RWF_NOWAIT)."""
+    into = memoryview(bytearray(size_bytes))
     try:
-        return os.preadv(fd, [into], at, os.RWF_NOWAIT)
+        return into[: os.preadv(fd, [into], at, os.RWF_NOWAIT)]
     except OSError as error:
-        if error.errno in _NOT_AT_ONCE:
-            return None
-        raise
+        if error.errno not in _NOT_AT_ONCE:
+            raise
+    return into[: await asyncio.to_thread(os.preadv, fd, [into], at)]
