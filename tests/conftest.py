@@ -25,11 +25,12 @@ import structlog
 from peers.minio import MinioServer, running_minio
 from peers.toxiproxy import Toxiproxy, running_toxiproxy
 from peers.versitygw import VersityServer, running_versitygw
+from secrecy import SecretTold, search, watch_child_processes
 from waystation.disk import Disk
 from waystation.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from peers.s3 import Bucket, S3Server
@@ -53,6 +54,26 @@ def pytest_configure() -> None:
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: child processes would inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_secret_is_told() -> Iterator[None]:
+    """Whatever test makes a program of ours tell a secret fails; see `secrecy`."""
+    end = watch_child_processes()
+    yield
+    end()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Search also what parts of ours print within the tests' own process."""
+    report = yield
+    try:
+        for name, text in report.sections:
+            search(text, name)
+    except SecretTold as told:
+        report.outcome, report.longrepr = "failed", str(told)
+    return report
 
 
 @pytest.fixture(scope="session")

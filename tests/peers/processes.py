@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from secrecy import is_ours, search, search_process
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
@@ -172,4 +174,10 @@ class Process:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.kill()
+        try:
+            if is_ours(self.command) and self._child is not None:
+                search_process(self._child.pid)
+        finally:
+            self.kill()
+        if is_ours(self.command):
+            search(self.output(), str(self.log))

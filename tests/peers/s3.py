@@ -16,6 +16,7 @@ import urllib3
 from minio import Minio
 
 from peers.processes import Process, clean_environment, free_port
+from secrecy import made_up
 from waystation.config import OriginSettings
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class Keys:
 
     access: str
     secret: str
+
+    def __post_init__(self) -> None:
+        made_up(self.secret)
 
     def write(self, file: Path) -> Path:
         """Write them as the AWS tools' own credentials file."""

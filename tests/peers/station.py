@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peers.processes import Process, clean_environment, free_port
+from secrecy import search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,10 +78,13 @@ class Station:
         request = urllib.request.Request(self.url + path, method=method, headers=dict(headers or {}))  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-                return Answer(response.status, dict(response.headers.items()), response.read())
+                answer = Answer(response.status, dict(response.headers.items()), response.read())
         except urllib.error.HTTPError as error:
             with error:
-                return Answer(error.code, dict(error.headers.items()), error.read())
+                answer = Answer(error.code, dict(error.headers.items()), error.read())
+        if answer.headers.get("Content-Type") != "application/octet-stream":
+            search(answer.body, path)
+        return answer
 
     def artifact(self, target: str, **options: Any) -> Answer:
         return self.get(f"/artifacts/{target}", **options)
