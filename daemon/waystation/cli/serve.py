@@ -7,6 +7,7 @@ import typer
 from waystation.cli.entry import PLAIN
 from waystation.cli.options import AsJson, ConfigFile, Overrides, read_settings
 from waystation.station import serve as serve_station
+from waystation.systemd.privacy import keep_memory_private
 
 app = typer.Typer(**PLAIN)
 
@@ -17,5 +18,6 @@ def serve(*, config: ConfigFile = None, overrides: Overrides = None, as_json: As
 
     It logs to standard error, with --json always as JSON.
     """
+    keep_memory_private()
     log_format = ["log.format=json"] if as_json else []
     asyncio.run(serve_station(lambda: read_settings(config, [*(overrides or ()), *log_format])))
