@@ -10,7 +10,7 @@ bucket_address  where clients reach it, by a relay in front of it
 
 from __future__ import annotations
 
-import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -74,7 +74,7 @@ def server(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="session")
 def nomad(machine: None) -> Iterator[str]:
     """The cgroup of the machine's Nomad; its name stands in the real hierarchy, only the mount is private."""
-    cgroup = f"waystation-test-{os.getpid()}.slice/nomad.service"
+    cgroup = f"waystation-test-{secrets.token_hex(4)}.slice/nomad.service"
     (CGROUPS / cgroup).mkdir(parents=True)
     yield cgroup
     (CGROUPS / cgroup).rmdir()

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
 NAMESPACES = [
     "unshare",
     "--net",
@@ -59,10 +60,19 @@ def made_by(*command: str | Path) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout.strip()
 
 
-def run_inside(cases: list[str], **variables: str) -> None:
-    files = [Path(__file__).parent / "inside" / name for name in cases]
+def run_inside(*cases: str, **variables: str) -> None:
     inside = subprocess.run(
-        [*NAMESPACES, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0", *files],
+        [
+            *NAMESPACES,
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--durations=0",
+            *(TESTS / case for case in cases),
+        ],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
@@ -74,7 +84,13 @@ def run_inside(cases: list[str], **variables: str) -> None:
 
 
 def test_nomad_starts_jobs_through_the_mirror_and_without_it(app: str) -> None:
-    run_inside(["app.py", "names.py", "https.py", "builder.py"], PET_TAXI=app)
+    run_inside(*(f"nomad/inside/{name}.py" for name in ("app", "names", "https", "builder")), PET_TAXI=app)
+
+
+def test_nomad_starts_jobs_while_the_shipped_unit_s_daemon_stops_dies_and_hangs(app: str) -> None:
+    if shutil.which("systemd-tmpfiles") is None:
+        pytest.skip("systemd-tmpfiles is not on PATH (Debian: systemd)")
+    run_inside("netns/real_nomad.py", PET_TAXI=app)
 
 
 def test_the_daemon_is_a_job_of_nomad_s(app: str, tmp_path: Path) -> None:
@@ -82,4 +98,4 @@ def test_the_daemon_is_a_job_of_nomad_s(app: str, tmp_path: Path) -> None:
     (line,) = re.findall(r"#     waystation-builder run (.*)", head)
     builder = Path(sys.executable).with_name("waystation-builder")
     daemon = made_by(builder, "build", *shlex.split(line), "--output", tmp_path)
-    run_inside(["daemon.py"], PET_TAXI=app, BUNDLED_DAEMON=daemon)
+    run_inside("nomad/inside/daemon.py", PET_TAXI=app, BUNDLED_DAEMON=daemon)

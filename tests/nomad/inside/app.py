@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
-
-import pytest
 
 from nomad.inside.place import APP, SHA256, TARGET, Site, in_place
 from peers.processes import wait_until
@@ -43,29 +40,6 @@ def test_a_new_allocation_starts_from_the_cache_while_the_bucket_is_away(site: S
         assert site.served() == 2
     finally:
         site.bucket.server.start()
-
-
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_a_new_allocation_starts_straight_from_the_bucket_while_the_daemon_is_away(
-    site: Site, end: signal.Signals
-) -> None:
-    site.station.process.signal(end)
-    site.station.process.wait()
-    site.give_back()
-    site.run()
-    site.assert_started()
-    site.assert_came_from_the_bucket()
-
-
-def test_an_allocation_that_waits_for_a_daemon_that_hangs_starts_once_that_is_killed(site: Site) -> None:
-    site.station.process.signal(signal.SIGSTOP)
-    site.run()
-    site.nomad.wait_event("pet-taxi", "downloading artifacts")
-    site.station.process.kill()
-    site.give_back()
-    site.nomad.wait_event("pet-taxi", "ailed to download artifact")
-    site.assert_started()
-    site.assert_came_from_the_bucket()
 
 
 def test_a_job_that_names_the_mirror_waits_for_it_by_its_restart_policy(site: Site) -> None:
