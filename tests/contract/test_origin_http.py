@@ -35,6 +35,7 @@ from waystation.errors import (
 from waystation.model import Span
 from waystation.origin.hops import Hops
 from waystation.origin.http_origin import HttpOrigin
+from waystation.origin.probing import probe
 from waystation.publish import open_publisher
 
 if TYPE_CHECKING:
@@ -448,6 +449,17 @@ async def test_without_the_path_of_a_hub_nobody_is_asked_for_a_list() -> None:
             with pytest.raises(NotListable, match="without wildcards"):
                 _ = [info async for info in origin.list("")]
         assert server.heads == []
+
+
+async def test_a_server_that_cannot_be_listed_is_asked_all_the_same_before_it_counts_as_there() -> None:
+    missing = Answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0")
+    with ScriptedHttp(lambda _: missing) as server:
+        async with opened(f"{server.url}/bundles") as origin:
+            assert await probe(origin)
+        assert server.heads
+    async with opened(f"http://127.0.0.1:{free_port()}/bundles") as origin:
+        with pytest.raises(Unreachable):
+            await probe(origin)
 
 
 # --- what only writers do ------------------------------------------------------------------------

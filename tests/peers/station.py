@@ -36,10 +36,11 @@ class Answer:
 class Station:
     """One daemon in `folder`: its configuration, its store, its log; started as often as wanted on one port."""
 
-    def __init__(self, folder: Path, config: Config) -> None:
+    def __init__(self, folder: Path, config: Config, *, host: str = "127.0.0.1", port: int | None = None) -> None:
         self.folder = folder
+        self.host = host
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = port or free_port()
         self.store = folder / "store"
         self.config: Config = {
             "mirror": {"listen": [self.url]},
@@ -62,7 +63,7 @@ class Station:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def start(self, *, ready: bool = True) -> None:
         """Write the configuration and start; `ready`: wait until it can serve, else until it answers."""
