@@ -261,6 +261,23 @@ def test_a_body_that_trickles_is_no_silence() -> None:
         source.close()
 
 
+def test_an_answer_may_take_longer_to_begin_than_a_body_may_pause() -> None:
+    """A hub verifies what it gives before it begins."""
+    thinking = threading.Event()
+
+    def script(head: str) -> Answer:
+        thinking.wait(0.6)
+        return Answer(right(head).head, BODY[1000:1100], then="hang")
+
+    with ScriptedHttp(script) as server:
+        source = HttpSource(
+            server.url, key="key", if_match=ETAG, connect_timeout_s=2.0, stall_timeout_s=0.2, patience_s=5.0
+        )
+        with source.read(SPAN) as reader, pytest.raises(Unreachable, match=r"no byte of 'key' for 0\.2 s"):
+            reader.readinto(memoryview(bytearray(2000)))
+        source.close()
+
+
 def test_a_refused_connection_is_unreachable() -> None:
     source = source_of(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(Unreachable, match="Connection refused"):
