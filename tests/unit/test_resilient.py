@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from waystation.config import OriginSettings
-from waystation.errors import Denied, Missing, OriginError, RevisionChanged, Short, TooLarge, Unreachable
+from waystation.errors import Denied, Missing, NotListable, OriginError, RevisionChanged, Short, TooLarge, Unreachable
 from waystation.model import Span
 from waystation.origin.breaker import FAILURES_TO_OPEN, FIRST_WAIT_S
 from waystation.origin.interface import ObjectInfo
@@ -460,3 +460,16 @@ async def test_an_origin_that_is_opened_anew_is_asked_as_the_new_settings_say(me
     await origin.head("key")
     assert patient.asked == ["head"] * 3
     await origin.close()
+
+
+async def test_that_an_origin_cannot_be_listed_says_nothing_of_whether_it_is_there(world: World) -> None:
+    world.inner.faults = [Away()] * FAILURES_TO_OPEN
+    while world.origin.status().circuit == "closed":
+        with pytest.raises(Unreachable):
+            await world.origin.head("key")
+    assert world.origin.status().circuit != "closed"
+    world.clock.ahead_s += FIRST_WAIT_S
+    world.inner.faults = [NotListable("not this one")]
+    with pytest.raises(NotListable):
+        await anext(aiter(world.origin.list("")))
+    assert (world.origin.status().circuit, world.origin.status().up) == ("half-open", False)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from waystation.errors import OriginError, Unreachable
+from waystation.errors import NotListable, OriginError, Unreachable
 from waystation.origin.breaker import Breaker
 from waystation.status import OriginStatus
 
@@ -171,6 +171,9 @@ class ResilientOrigin:
         except Unreachable as error:
             self._health.failed(op, error)
             raise
+        except NotListable as error:
+            self._health.gave_up(op, error.reason)  # most of those that can't be listed are not even asked
+            raise
         except OriginError as error:
             self._health.answered(op, error.reason)
             raise
@@ -248,9 +251,10 @@ class _Health:
                 if was_closed:
                     _log.warning("origin_unreachable", origin=self._url, error=str(error), advice=error.advice)
 
-    def gave_up(self, op: str) -> None:
+    def gave_up(self, op: str, outcome: str = "gave_up") -> None:
+        """Take note of an end that says nothing of how the origin is."""
         with self._lock:
-            self._requests.labels(op, "gave_up").inc()
+            self._requests.labels(op, outcome).inc()
             self._breaker.gave_up()
 
     def status(self) -> OriginStatus:
