@@ -156,6 +156,14 @@ def test_every_dependency_is_explained_and_no_other_one_is() -> None:
     assert explained == {re.split(r"[^a-z0-9-]", requirement)[0] for requirement in needed} - ours
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    there = {name for file in ROOT.glob("tests/**/*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
+    security = set(re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text()))
+    elsewhere = {name for page in ROOT.glob("docs/**/*.md") for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert len(security) > 40
+    assert security | elsewhere <= there
+
+
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
