@@ -147,12 +147,12 @@ class Supervisor:
             self._ears.close()
         (self.runtime / "systemd" / "notify").unlink()
 
-    def start(self) -> None:
+    def start(self, *, timeout_s: float = 30.0) -> None:
         """``systemctl start``: the socket, the service, and wait until it is ready."""
         self._open()
         self.reset_failed()
         self._want("running")
-        self.wait_for("running", since=self._asked)
+        self.wait_for("running", since=self._asked, timeout_s=timeout_s)
 
     def reset_failed(self) -> None:
         """``systemctl reset-failed``: the starts so far count no more."""
