@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 ARCH = os.uname().machine
-NEEDED = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "unshare": "util-linux"}
+NEEDED = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "setpriv": "util-linux"}
 MISSING = [package for program, package in NEEDED.items() if not shutil.which(program)]
 STATIC_BUNDLER = "path:/usr/share/waystation-bundlers/static"
 SECRETS = {"UV_INDEX_PRIVATE_PASSWORD": "hunter2-of-the-index", "AWS_SECRET_ACCESS_KEY": "hunter2-of-the-bucket"}
@@ -243,6 +243,13 @@ def test_a_project_that_goes_in_runs_as_a_task_on_a_machine_that_had_it_before_i
         assert project.page in page_of(task)
 
 
+@pytest.mark.skipif(
+    subprocess.run(
+        ["setpriv", "--reuid=65534", "--clear-groups", "unshare", "--user", "true"], check=False, capture_output=True
+    ).returncode
+    != 0,
+    reason="this kernel lets nobody without rights make user namespaces",
+)
 def test_a_smoke_run_needs_no_rights_where_the_container_may_make_user_namespaces(
     container: Container, sources: dict[str, Path]
 ) -> None:
@@ -250,6 +257,45 @@ def test_a_smoke_run_needs_no_rights_where_the_container_may_make_user_namespace
     built = container.run_in_namespaces(*command, folders=sources)
     assert built.returncode == 0, built.stderr
     assert "nomad-exec" in json.loads(built.stdout)["smoke"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A package that is no static program: what puts it into its bin, and why it is refused."""
+
+    made_by: str
+    why: str
+
+
+REFUSED = {
+    "dynamic": Refused("cp /bin/true $out/bin/app", "is linked dynamically"),
+    "a script": Refused("echo '#!/bin/sh' >$out/bin/app", "is no 64-bit ELF program"),
+    "of another name": Refused("cp /bin/true $out/bin/other", "has no bin/app"),
+    "with a path of the store": Refused("cat $static/bin/* >$out/bin/app; echo $out >>$out/bin/app", "names files in"),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+def test_the_static_bundler_refuses_what_is_not_one_static_program(
+    container: Container, refused: Refused, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "flake.nix").write_text(
+        """{ outputs = { self }: { packages.SYSTEM.default = derivation {
+          name = "app-1"; system = "SYSTEM"; builder = "/bin/sh"; __noChroot = true;
+          static = import ./hello-static { system = "SYSTEM"; };
+          args = [ "-euc" "PATH=/bin; mkdir -p $out/bin; COMMAND; chmod +x $out/bin/*" ];
+        }; }; }""".replace("SYSTEM", f"{ARCH}-linux").replace("COMMAND", refused.made_by)
+    )
+    shutil.copytree(EXAMPLES / "hello-static", tmp_path / "hello-static")
+    tmp_path.chmod(0o755)  # the container's user is another one
+    done = container.run(
+        *("nix", "bundle", "--bundler", STATIC_BUNDLER, "--out-link", "/work/refused", "path:/package"),
+        folders={"/package": tmp_path},
+        offline=True,
+    )
+    assert done.returncode != 0
+    assert "static bundler: " in done.stderr
+    assert refused.why in done.stderr
 
 
 def page_of(task: TaskRoot) -> str:
