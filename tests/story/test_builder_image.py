@@ -244,10 +244,7 @@ def test_a_project_that_goes_in_runs_as_a_task_on_a_machine_that_had_it_before_i
 
 
 @pytest.mark.skipif(
-    subprocess.run(
-        ["setpriv", "--reuid=65534", "--clear-groups", "unshare", "--user", "true"], check=False, capture_output=True
-    ).returncode
-    != 0,
+    os.system("setpriv --reuid=65534 --clear-groups unshare --user true 2>/dev/null") != 0,  # noqa: S605 - our own words
     reason="this kernel lets nobody without rights make user namespaces",
 )
 def test_a_smoke_run_needs_no_rights_where_the_container_may_make_user_namespaces(
