@@ -114,7 +114,8 @@ def _here(word: str) -> str:
         return "it is there" if Path(word).exists() else ""
     if _LIBRARY.fullmatch(word):
         return _library(word)
-    return next((f"{folder}/{word}" for folder in _PROGRAM_FOLDERS if os.access(f"{folder}/{word}", os.X_OK)), "")
+    paths = (f"{folder}/{word}" for folder in _PROGRAM_FOLDERS)
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), "")
 
 
 def _glibc() -> tuple[int, int]:
