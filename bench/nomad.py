@@ -80,7 +80,7 @@ def measure(rounds: int, say: Callable[[str], None]) -> int:
     if PROGRAM is None or os.geteuid() != 0:
         say("--nomad needs root and a nomad on PATH (the README says where to get it)")
         return 2
-    results = Results()
+    results, load = Results(), os.getloadavg()[0]
     with prepared(say) as (scene, config):
         ways: list[tuple[str, Callable[[Path], None]]] = [
             (DIRECT, lambda _: scene.measure(f"{scene.relay.endpoint_url}/bench/{TARGET}", DIRECT, results)),
@@ -104,7 +104,14 @@ def measure(rounds: int, say: Callable[[str], None]) -> int:
     date = datetime.now(UTC).date().isoformat()
     facts = dict(where)
     known = ("machine", "kernel", "Waystation", "MinIO")
-    setting = "; ".join([date, *(f"{name} {facts[name]}" for name in known), f"Nomad {_version()}"])
+    setting = "; ".join(
+        [
+            date,
+            *(f"{name} {facts[name]}" for name in known),
+            f"Nomad {_version()}",
+            f"load average before it {load:.1f}",
+        ]
+    )
     PAGE.write_text(
         with_section(PAGE.read_text(), f"{METHOD.format(rounds=rounds)}\n{setting}.\n\n{as_markdown(table)}")
     )
