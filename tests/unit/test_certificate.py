@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -171,3 +173,9 @@ def test_a_certificate_without_names_or_not_for_servers_is_refused(pair: Pair) -
     assert "not for servers" in refusal(pair)
     made_by_hand(pair, names)
     assert read(pair).names == (NAME,)
+
+
+def test_who_has_no_certificate_imports_nothing_that_reads_one() -> None:
+    script = "import sys, waystation.station; print('cryptography' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

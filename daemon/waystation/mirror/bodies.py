@@ -34,8 +34,9 @@ async def send_body(body: Body, shown: Representation, choice: Choice, turn: Tur
     try:
         await _send_runs(body, shown, choice, turn)
     except (ClientGone, asyncio.CancelledError):
-        # A sendfile that is broken off doesn't tell how far it came.
-        exchange.sent_bytes = max(exchange.sent_bytes, connection.acked_bytes() - acked_bytes)
+        # A sendfile that is broken off doesn't tell how far it came; what TLS and headers add is none of the body.
+        taken_bytes = min(connection.acked_bytes() - acked_bytes, len(choice.span))
+        exchange.sent_bytes = max(exchange.sent_bytes, taken_bytes)
         raise
 
 
