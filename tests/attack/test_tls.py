@@ -14,7 +14,7 @@ import trustme
 
 from certificates import issue, trusting
 from mirrors import TIMEOUT_S, World, running_mirror
-from waystation.config import MirrorSettings
+from waystation.config import MirrorSettings, OriginSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, MutableMapping
@@ -156,6 +156,8 @@ async def test_a_probe_of_the_port_is_counted_and_no_trouble(
 
 async def test_a_record_that_was_tampered_with_ends_the_connection(world: World) -> None:
     assert world.tls
+    patient = world.mirror._settings.model_copy(update={"header_timeout": 600.0})  # so that nothing else ends it
+    world.mirror.reload(Settings(origin=OriginSettings(url="file:///o"), mirror=patient))
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = world.tls.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
