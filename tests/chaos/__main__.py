@@ -1,4 +1,4 @@
-"""Kills a real daemon at random moments under mixed load, and prints what was counted; see `scripts/chaos --help`."""
+"""Hard times for a real daemon, killed at random moments unless told otherwise; prints what was counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from chaos import cycles
+from chaos import crowd, cycles, network
 from chaos.rounds import run
 
 
@@ -17,6 +17,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600, help="how long (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help="how many rounds at most (default: as many as the time allows)")
+    parser.add_argument("--network", action="store_true", help="kill no daemon: trouble the way to the bucket instead")
+    parser.add_argument("--crowd", action="store_true", help="kill nothing: measure warm requests among 500 clients")
     parser.add_argument("--cycles", type=int, help="kill nothing: fetch and evict so often, and state what is held")
     parser.add_argument("--seed", type=int, help="repeat a run's choices, though not its timing")
     options = parser.parse_args()
@@ -27,6 +29,14 @@ def main() -> int:
         if options.cycles:
             print(cycles.table(asyncio.run(cycles.run(options.cycles, seed=seed, say=_say))))  # noqa: T201
             return 0
+        if options.crowd:
+            outcome = asyncio.run(crowd.run(seconds=options.seconds, flight_bytes=crowd.FLIGHT_BYTES, say=_say))
+            print(outcome.table())  # noqa: T201
+            return 1 if outcome.faults else 0
+        if options.network:
+            troubles = asyncio.run(network.run(seed=seed, seconds=options.seconds, say=_say))
+            print(troubles.table(seconds=time.monotonic() - began, seed=seed))  # noqa: T201
+            return 1 if troubles.faults else 0
         tally = asyncio.run(run(seed=seed, seconds=options.seconds, rounds=options.rounds, say=_say))
     except KeyboardInterrupt:
         _say(f"given up; everything is stopped (seed {seed})")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.ground import prepared
+from chaos.held import Held, settled
 from waystation.admin.client import AdminClient
 from waystation.errors import CallRefused
 
@@ -29,9 +27,7 @@ class Sample:
     """What a daemon holds after so many cycles, with nothing going on."""
 
     cycles: int
-    resident_bytes: int
-    descriptors: int
-    threads: int
+    held: Held
 
 
 async def run(cycles: int, *, seed: int, say: Callable[[str], None]) -> list[Sample]:
@@ -45,13 +41,16 @@ async def run(cycles: int, *, seed: int, say: Callable[[str], None]) -> list[Sam
                 for target in ground.targets[:CLIENTS]:
                     clients.create_task(_cycle(ground, target, each))
             samples.append(await _settled(ground, number * each * CLIENTS))
-            say(f"{samples[-1].cycles} cycles, {samples[-1].resident_bytes // KB} kB resident")
+            say(f"{samples[-1].cycles} cycles, {samples[-1].held.resident_bytes // KB} kB resident")
     return samples
 
 
 def table(samples: list[Sample]) -> str:
     """Write it for a person."""
-    rows = [f"{s.cycles:>8}  {s.resident_bytes / KB:>11.0f}  {s.descriptors:>11}  {s.threads:>7}" for s in samples]
+    rows = [
+        f"{each.cycles:>8}  {each.held.resident_bytes / KB:>11.0f}  {each.held.descriptors:>11}  {each.held.threads:>7}"
+        for each in samples
+    ]
     return "\n".join([f"{'cycles':>8}  {'resident kB':>11}  {'descriptors':>11}  {'threads':>7}", *rows])
 
 
@@ -83,18 +82,5 @@ async def _evict(admin: AdminClient, target: Target) -> None:
 
 
 async def _settled(ground: Ground, cycles: int) -> Sample:
-    """Wait until nothing is open but the listeners, and look."""
-    process = Path("/proc") / f"{ground.station.process.pid}"
-    before = None
-    while (descriptors := len(os.listdir(process / "fd"))) != before:
-        before = descriptors
-        await asyncio.sleep(0.2)
-    status = (process / "status").read_text()
-    return Sample(cycles, _number(status, "VmRSS") * 1024, descriptors, _number(status, "Threads"))
-
-
-def _number(status: str, name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)
-    if found is None:
-        raise AssertionError(f"the kernel does not tell {name}")
-    return int(found[1])
+    held = await asyncio.to_thread(settled, ground.station)
+    return Sample(cycles, held)

@@ -8,6 +8,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from chaos.asking import fetch
 from chaos.ground import MOST_TARGETS
 from waystation.admin.client import AdminClient
 from waystation.errors import CallRefused, DaemonError, OriginError
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from chaos.tally import Tally
 
 CLIENTS = 6
-CHUNK_BYTES = 64 * 1024
 TIMEOUT_S = 30.0
-_PARTIAL_CONTENT = 206
 
 
 class Ledger:
@@ -119,32 +118,7 @@ class Load:
             self._tally.wrong.append(f"round {self._tally.rounds}: {target.name} was found bad")
 
     def _fetch(self, target: Target, start: int, stop: int) -> None:
-        """Ask for bytes and compare each as it comes: also those of an answer that is cut off must be right."""
-        whole = stop - start == len(target.body)
-        connection = http.client.HTTPConnection("127.0.0.1", self._ground.station.port, timeout=TIMEOUT_S)
-        try:
-            headers = {} if whole else {"Range": f"bytes={start}-{stop - 1}"}
-            connection.request("GET", f"/artifacts/{target.name}", headers=headers)
-            response = connection.getresponse()
-            if response.status not in {200, _PARTIAL_CONTENT}:
-                reason = response.read(CHUNK_BYTES).decode(errors="replace").partition(":")[0]
-                self._tally.refused[f"{response.status} {reason}"] += 1
-                return
-            at = start
-            while chunk := response.read(CHUNK_BYTES):
-                if chunk != target.body[at : at + len(chunk)]:
-                    self._tally.wrong.append(f"round {self._tally.rounds}: {target.name} was served wrong at {at}")
-                at += len(chunk)
-                self._tally.served_bytes += len(chunk)
-            if at == stop:
-                self._tally.asked["fetched whole" if whole else "fetched in part"] += 1
-            else:
-                self._tally.cut += 1
-        except (OSError, http.client.HTTPException):
-            self._tally.cut += 1
-            raise
-        finally:
-            connection.close()
+        fetch(self._ground.station.port, target, start, stop, self._tally, timeout_s=TIMEOUT_S)
 
 
 def moment(chance: random.Random) -> float:
