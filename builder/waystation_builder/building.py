@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from waystation.publish import ARCH_ALIASES, bundle_target, machine_arch
 from waystation_builder.bundlers import Wishes, choose, named
 from waystation_builder.checks import DEFAULT_SMOKE, Smoke, check_executable
-from waystation_builder.errors import NotReproducible, Unnamed
+from waystation_builder.errors import BuildError, NothingToBuild, NotReproducible, Unnamed
 from waystation_builder.identity import NOTHING_SAID, app_name
 from waystation_builder.product import find_product
 from waystation_builder.record import Record, write_record
@@ -62,11 +62,22 @@ def build(order: Order, *, tell: Callable[[str], None]) -> Built:
         BuildError: there is nothing that could be published; nothing was delivered.
         BadTarget: the name, version or architecture can't be published under.
     """
+    if not order.source.is_dir():
+        raise NothingToBuild(f"{order.source} is no folder")
     if order.bundler == "auto":
         bundler, why = choose(order.source, order.wishes)
     else:
         bundler, why = named(order.bundler, order.wishes), "--bundler says so"
     tell(f"bundler {bundler.name}: {why}")
+    try:
+        return _build(order, bundler, why, tell)
+    except OSError as error:
+        raise BuildError(
+            f"{order.source} can't be built: {error}", advice="Check permissions and free space."
+        ) from error
+
+
+def _build(order: Order, bundler: Bundler, why: str, tell: Callable[[str], None]) -> Built:
     order.output.mkdir(parents=True, exist_ok=True)
     arch = order.arch or machine_arch()
     arch = ARCH_ALIASES.get(arch, arch)
@@ -99,7 +110,9 @@ def build(order: Order, *, tell: Callable[[str], None]) -> Built:
 def _build_once(order: Order, bundler: Bundler, arch: str, to: Path, *, is_second: bool) -> tuple[str, str, Path]:
     """Build in a workshop of its own, and take the executable out of it; return app, version and the file."""
     to.mkdir(exist_ok=True)
-    with open_workshop(order.source, asked_for=order.variables, is_second=is_second, echo=order.echo) as workshop:
+    with open_workshop(
+        order.source, without=order.output, asked_for=order.variables, is_second=is_second, echo=order.echo
+    ) as workshop:
         identity = order.identity
         if identity.name is None or identity.version is None:
             identity = identity.over(bundler.identify(workshop))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from waystation_builder.errors import BuildError, BuildFailed, MissingTool, NothingToBuild
+from waystation_builder.errors import BuildError, BuildFailed, MissingTool
 from waystation_builder.git import commit_time, project_files, top_folder
 from waystation_builder.surroundings import UMASK, WITHOUT_GIT, build_environment
 
@@ -98,24 +98,24 @@ class Workshop:
 
 @contextmanager
 def open_workshop(
-    source: Path, *, asked_for: Sequence[str] = (), is_second: bool = False, echo: bool = False
+    source: Path, *, without: Path, asked_for: Sequence[str] = (), is_second: bool = False, echo: bool = False
 ) -> Iterator[Workshop]:
     """Copy a project to its place, all times set to its last commit's; the place is gone afterwards.
 
     Two builds of folders of one name wait for each other, for they have the same place.
+    `without`: a folder that is not copied, the one that executables are put into.
 
     Raises:
-        BuildError: the folder can't be copied.
+        OSError: it can't be copied.
+        BuildError: there is no place for it.
     """
-    if not source.is_dir():
-        raise NothingToBuild(f"{source} is no folder")
     source = source.resolve()
     place = _own_folder() / (source.name or "root")
     epoch = commit_time(source) or WITHOUT_GIT
     with _umask(), _locked(place.with_name(f"{place.name}.lock")):
         shutil.rmtree(place, ignore_errors=True)
         try:
-            folder = _copy(source, place / "source", epoch)
+            folder = _copy(source, place / "source", epoch, without=without.resolve())
             workshop = Workshop(
                 source,
                 folder,
@@ -129,8 +129,6 @@ def open_workshop(
             workshop.out.mkdir()
             workshop.scratch.mkdir()
             yield workshop
-        except OSError as error:
-            raise BuildError(f"{source} can't be built: {error}", advice="Check permissions and free space.") from error
         finally:
             _remove(place)
 
@@ -143,21 +141,26 @@ def last_lines(log: Path) -> tuple[str, ...]:
         return tuple(file.read().decode(errors="replace").splitlines()[-_LAST_LINES:])
 
 
-def _copy(source: Path, to: Path, epoch: int) -> Path:
+def _copy(source: Path, to: Path, epoch: int, *, without: Path) -> Path:
     """Copy the whole work tree where git knows the folder, for its parts may need each other."""
     top = top_folder(source)
     files = project_files(top) if top else None
     if top is None or files is None or not _holds(files, source.relative_to(top.resolve())):
-        shutil.copytree(source, to, symlinks=True, ignore=_NOT_COPIED)
+        shutil.copytree(source, to, symlinks=True, ignore=lambda at, names: _ignored(Path(at), names, without))
         folder = to
     else:
         for name in files:
-            _copy_file(top / name, to / name)
+            if not (top / name).is_relative_to(without):
+                _copy_file(top / name, to / name)
         folder = to / source.relative_to(top.resolve())
     for parent, folders, names in os.walk(to):
         for name in (*folders, *names, "."):
             os.utime(Path(parent, name), (epoch, epoch), follow_symlinks=False)
     return folder
+
+
+def _ignored(parent: Path, names: list[str], without: Path) -> set[str]:
+    return {*_NOT_COPIED(str(parent), names), *(name for name in names if parent / name == without)}
 
 
 def _holds(files: Sequence[str], folder: Path) -> bool:

@@ -426,6 +426,36 @@ def runs(pid: int) -> bool:
         return False
 
 
+@pytest.mark.parametrize("is_under_git", [False, True])
+def test_what_was_built_before_is_no_part_of_the_project(builder: Builder, is_under_git: bool) -> None:
+    if is_under_git:
+        subprocess.run(["git", "init", "-q", builder.project], check=True)
+    command = f'{COPY}; find . -type f | sort | sed "s/^/# /" >>"$OUT/hello"'
+    digests = [
+        builder.build("--output", builder.project / "dist", "--json", command=command).json["sha256"] for _ in "12"
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_what_the_system_refuses_is_said_in_one_line(builder: Builder) -> None:
+    builder.output.write_text("a file where the folder should be")
+    done = builder.build()
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("waystation-builder: ")
+    assert "File exists" in done.err
+    missing = builder("build", builder.folder / "nowhere", "--command", COPY)
+    assert missing.status == 1
+    assert "is no folder" in missing.err
+
+
+def test_wrong_use_ends_with_status_2(builder: Builder) -> None:
+    for arguments in (("build", "--bundler", "none"), ("build", "--smoke-timeout", "0"), ("publish",), ("make",), ()):
+        done = builder(*arguments)
+        assert done.status == 2
+    done = builder.build("--version", "0.1 0", "--json")
+    assert (done.status, json.loads(done.err)["error"]["reason"]) == (2, "bad_target")
+
+
 def test_a_build_that_is_stopped_leaves_no_process_and_no_file(builder: Builder) -> None:
     note = builder.folder / "pid"
     command = f"sleep 1000 & echo $! >{note}; wait"
