@@ -303,7 +303,9 @@ grep -q '^CapBnd:.0*$' /proc/self/status || { echo "rights are left"; exit 1; }
 [ "$(ls /sys/class/net 2>/dev/null || echo lo)" = lo ] || { echo "there is a network"; exit 1; }
 [ "$(ls -d /proc/[0-9]* | wc -l)" -lt 6 ] || { echo "there are other processes"; exit 1; }
 [ ! -e /home ] && [ ! -e /root ] && [ ! -e /var ] || { echo "there is too much of the machine"; exit 1; }
-! touch /usr/written /etc/written "$0" 2>/dev/null || { echo "the machine can be written to"; exit 1; }
+for folder in /usr /etc "$0"; do
+  grep -q "^[^ ]* $folder [^ ]* ro," /proc/mounts || { echo "$folder can be written to"; exit 1; }
+done
 for folder in /alloc /local /secrets /tmp; do echo >$folder/mine || exit 1; done
 [ "$0" = "/local/$NAME" ] || { echo "I am $0"; exit 1; }
 [ -z "${AWS_SECRET_ACCESS_KEY-}" ] || { echo "it has the keys"; exit 1; }
@@ -316,7 +318,6 @@ def test_it_is_tried_as_nobody_in_a_root_like_nomads(builder: Builder, within: S
     builder.environment["AWS_SECRET_ACCESS_KEY"] = SECRET
     done = builder.build(command=builder.add("prove", UNDER_NOMAD.encode()), within=within)
     assert done.status == 0, done.err
-    assert not Path("/usr/written").exists()
 
 
 @can_confine
