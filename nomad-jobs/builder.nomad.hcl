@@ -1,6 +1,6 @@
 # The builder as a batch job: each dispatch builds a project in the builder's container and publishes the executable.
 #
-#     nomad var put nomad/jobs/builder access_key=… secret_key=…
+#     nomad var put -out=none nomad/jobs/builder credentials=@keys    # a file like ~/.aws/credentials
 #     nomad job run -var image=registry.internal/waystation-builder:0.1.0 nomad-jobs/builder.nomad.hcl
 #     nomad job dispatch -meta source='git::https://git.internal/pet-taxi.git?ref=v0.1.0' builder
 #     nomad job dispatch -meta source=… -meta bundler=nix builder
@@ -100,11 +100,7 @@ job "builder" {
         destination = "${NOMAD_SECRETS_DIR}/credentials"
         perms       = "0444"
         data        = <<-EOF
-          [default]
-          {{ with nomadVar "nomad/jobs/builder" -}}
-          aws_access_key_id = {{ .access_key }}
-          aws_secret_access_key = {{ .secret_key }}
-          {{- end }}
+          {{ with nomadVar "nomad/jobs/builder" }}{{ .credentials }}{{ end }}
         EOF
       }
 

@@ -2,7 +2,7 @@
 #
 #     waystation-builder run . --bundler pyinstaller --pyinstaller-args=--collect-submodules=waystation.cli
 #         # in this checkout; it publishes what it built, and prints the sha256
-#     nomad var put nomad/jobs/waystation access_key=… secret_key=…
+#     nomad var put -out=none nomad/jobs/waystation credentials=@keys    # a file like ~/.aws/credentials
 #     nomad job run -var sha256=… -var endpoint=http://minio.internal:9000 nomad-jobs/waystation.nomad.hcl
 #     nomad alloc exec -job waystation ./local/waystation-0.1.0-x86_64 status
 #
@@ -145,11 +145,7 @@ job "waystation" {
         destination = "${NOMAD_SECRETS_DIR}/credentials"
         perms       = "0444"
         data        = <<-EOF
-          [default]
-          {{ with nomadVar "nomad/jobs/waystation" -}}
-          aws_access_key_id = {{ .access_key }}
-          aws_secret_access_key = {{ .secret_key }}
-          {{- end }}
+          {{ with nomadVar "nomad/jobs/waystation" }}{{ .credentials }}{{ end }}
         EOF
       }
 

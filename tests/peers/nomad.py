@@ -103,6 +103,14 @@ class Nomad:
         if done.returncode:
             raise PeerFailed(f"nomad job run {job}: {done.stdout}{done.stderr}")
 
+    def keep(self, variable: str, **files: Path) -> None:
+        """Put files into a Nomad variable, as a person does: what they hold is on no command line."""
+        done = self.command(
+            "var", "put", "-force", "-out=none", variable, *(f"{name}=@{file}" for name, file in files.items())
+        )
+        if done.returncode:
+            raise PeerFailed(f"nomad var put {variable}: {done.stderr}")
+
     def allocations(self, job: str) -> list[Allocation]:
         """All that the server knows of the job, also those that ended; the latest first."""
         found: list[Allocation] = self.ask(f"job/{quote(job, safe='')}/allocations")

@@ -48,9 +48,7 @@ def test_a_dispatch_builds_its_project_publishes_the_executable_and_prints_the_s
     bucket, sources = server.create_bucket("built"), server.create_bucket("sources")
     sources.make_public()
     sources.put("hello-go.tar.gz", checked_out(tmp_path).read_bytes())
-    keys = server.keys
-    secrets = (f"access_key={keys.access}", f"secret_key={keys.secret}")
-    assert nomad.command("var", "put", "-force", "nomad/jobs/builder", *secrets).returncode == 0
+    nomad.keep("nomad/jobs/builder", credentials=server.keys.write(tmp_path / "credentials"))
     with Relay(server.port, host=BUCKET, port=PORT) as relay:
         endpoint = relay.endpoint_url
         variables = (f"-var=endpoint={endpoint}", f"-var=origin=s3://{bucket.name}")

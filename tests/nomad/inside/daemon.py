@@ -75,11 +75,7 @@ class Job:
 @pytest.fixture
 def job(nomad: Nomad, bucket: Bucket, tmp_path: Path) -> Iterator[Job]:
     publish(bucket, tmp_path / "publisher", DAEMON, "waystation")
-    keys = bucket.server.keys
-    put = nomad.command(
-        "var", "put", "-force", "nomad/jobs/waystation", f"access_key={keys.access}", f"secret_key={keys.secret}"
-    )
-    assert put.returncode == 0, put.stderr
+    nomad.keep("nomad/jobs/waystation", credentials=bucket.server.keys.write(tmp_path / "credentials"))
     with Relay(bucket.server.port, host=BUCKET, port=PORT) as relay:
         yield Job(nomad, bucket, relay, free_port())
         nomad.stop_all()
