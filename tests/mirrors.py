@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
 from waystation.assembly import Parts, open_parts
-from waystation.config import CatalogSettings, MirrorSettings, OriginSettings, Settings, StoreSettings
+from waystation.config import CatalogSettings, MirrorSettings, OriginSettings, Settings, StoreSettings, TransferSettings
 from waystation.mirror.server import Mirror
 from waystation.model import Digest
 from waystation.pieces import BLOCK_BYTES, PiecesLine, TreeHasher, dump_pieces
@@ -177,6 +177,8 @@ async def running_mirror(
     folder: Path,
     *,
     mirror: MirrorSettings | None = None,
+    origin: OriginSettings | None = None,
+    transfer: TransferSettings | None = None,
     missing_checksum: str = "refuse",
     max_size: int = 1024**3,
     pass_through_memory: int = 64 * 1024**2,
@@ -191,12 +193,13 @@ async def running_mirror(
     root = folder / "origin"
     root.mkdir(parents=True, exist_ok=True)
     settings = Settings(
-        origin=OriginSettings(url=origin_url or root.as_uri()),
+        origin=origin or OriginSettings(url=origin_url or root.as_uri()),
         catalog=CatalogSettings.model_validate({"missing_checksum": missing_checksum, "refresh": refresh_s}),
         mirror=mirror or MirrorSettings(listen=("http://127.0.0.1:0",)),
         store=StoreSettings(
             path=folder / "store", max_size=max_size, min_free=0, pass_through_memory=pass_through_memory
         ),
+        transfer=transfer or TransferSettings(),
     )
     metrics = Metrics()
     async with open_parts(settings, metrics) as parts:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from chaos import crowd, cycles, network
+from chaos import crowd, cycles, hostile, network
 from chaos.rounds import run
 
 
@@ -20,6 +20,9 @@ def main() -> int:
     parser.add_argument("--network", action="store_true", help="kill no daemon: trouble the way to the bucket instead")
     parser.add_argument("--crowd", action="store_true", help="kill nothing: measure warm requests among 500 clients")
     parser.add_argument("--cycles", type=int, help="kill nothing: fetch and evict so often, and state what is held")
+    parser.add_argument(
+        "--requests", type=int, help="kill nothing: say so many hostile requests, and judge the answers"
+    )
     parser.add_argument("--seed", type=int, help="repeat a run's choices, though not its timing")
     options = parser.parse_args()
     seed = secrets.randbits(32) if options.seed is None else options.seed
@@ -37,6 +40,10 @@ def main() -> int:
             troubles = asyncio.run(network.run(seed=seed, seconds=options.seconds, say=_say))
             print(troubles.table(seconds=time.monotonic() - began, seed=seed))  # noqa: T201
             return 1 if troubles.faults else 0
+        if options.requests:
+            report = asyncio.run(hostile.run(options.requests, seed=seed, say=_say))
+            print(report.table(seed=seed))  # noqa: T201
+            return 1 if report.wrong else 0
         tally = asyncio.run(run(seed=seed, seconds=options.seconds, rounds=options.rounds, say=_say))
     except KeyboardInterrupt:
         _say(f"given up; everything is stopped (seed {seed})")

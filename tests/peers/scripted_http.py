@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -24,11 +24,14 @@ class Answer:
     """Status line and headers, without the empty line; "" sends only the body."""
     body: bytes = b""
     then: Literal["keep", "close", "hang"] = "keep"
+    stream: Iterable[bytes] = ()
+    """Sent behind the body, portion by portion, for as long as the client takes them."""
 
-    def __bytes__(self) -> bytes:
-        if not self.head:
-            return self.body
-        return "\r\n".join([*self.head.strip().splitlines(), "", ""]).encode() + self.body
+    def portions(self) -> Iterator[bytes]:
+        """What is sent, in order."""
+        head = "\r\n".join([*self.head.strip().splitlines(), "", ""]).encode() if self.head else b""
+        yield head + self.body
+        yield from self.stream
 
 
 class ScriptedHttp:
@@ -88,7 +91,8 @@ class ScriptedHttp:
                 while head := _read_head(end):
                     self.heads.append(head)
                     answer = self.script(head)
-                    end.sendall(bytes(answer))
+                    for portion in answer.portions():
+                        end.sendall(portion)
                     if answer.then == "hang":
                         self._ended.wait()
                     if answer.then != "keep":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from waystation.catalog.vouching import VouchedBy
@@ -96,6 +96,10 @@ def from_record(record: dict[str, Any]) -> Remembered:
     modified = datetime.fromisoformat(record["modified"])
     if modified.tzinfo is None:
         raise ValueError("modified has no time zone")
+    try:
+        seen, _ = float(seen), modified.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("seen or modified is at no time") from error
     return Remembered(
         Artifact(
             target=parse_target(record["target"]),
@@ -106,7 +110,7 @@ def from_record(record: dict[str, Any]) -> Remembered:
             etag=None if record["etag"] is None else _text(record["etag"]),
             pieces=PieceTree(bytes.fromhex(tree["root"]), tree["piece_length"]) if tree else None,
         ),
-        seen=float(seen),
+        seen=seen,
         vouched_by=VouchedBy(record["vouched_by"]),
         withdrawn=record["withdrawn"] is True,
         changed_to=Claim(parse_digest(claim["digest"]), _text(claim["etag"])) if claim else None,

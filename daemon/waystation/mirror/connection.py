@@ -7,6 +7,7 @@ import errno
 import math
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -267,7 +268,8 @@ class Connection(asyncio.Protocol):
         self.closing = True
         if linger and self._transport.can_write_eof() and not self._transport.is_closing():
             self._enter(Phase.LINGERING)
-            self._transport.write_eof()
+            with suppress(OSError):  # reset by the client, which the transport is yet to be told
+                self._transport.write_eof()
             if self._reading_paused:
                 self._transport.resume_reading()
         else:

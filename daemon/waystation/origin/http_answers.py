@@ -79,8 +79,13 @@ def _elsewhere(key: str, refusal: Refusal) -> OriginError:
     location = refusal.location or ""
     if refusal.path and urlsplit(location).path == f"{refusal.path}/":
         return Missing(f"'{key}' is a folder in the origin ({refusal.status})")
+    return redirected(f"'{key}'", refusal.status, location)
+
+
+def redirected(what: str, status: int, location: str, *, advice: str | None = None) -> Redirected:
+    """Say where an answer would have sent us."""
     to = printable(location[:_SHOWN]) or "nowhere"
-    return Redirected(f"the origin redirects '{key}' to {to} ({refusal.status}), and no redirect is followed")
+    return Redirected(f"the origin redirects {what} to {to} ({status}), and no redirect is followed", advice=advice)
 
 
 def _of_hub(key: str, refusal: Refusal, said: str) -> OriginError:

@@ -21,7 +21,7 @@ from waystation.origin.http_answers import REASON_HEADER, Refusal, error_of
 from waystation.origin.http_range import HttpSource
 from waystation.origin.http_revisions import revision_of
 from waystation.origin.hub_pages import MAX_PAGE_BYTES, MalformedPage, parse_page
-from waystation.origin.interface import ObjectInfo
+from waystation.origin.interface import MAX_OBJECT_BYTES, ObjectInfo
 from waystation.origin.tls import trust
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class HttpOrigin:
             for entry in page.entries:
                 # A hub's ETags are its digests. What it does not know yet is a revision that nobody has seen.
                 etag = f'"{entry.sha256}"' if entry.sha256 else ""
-                yield ObjectInfo(entry.target, entry.size_bytes, etag, entry.modified.astimezone(UTC), None, served_at)
+                yield ObjectInfo(entry.target, entry.size_bytes, etag, entry.modified, None, served_at)
             following = page.next
 
     async def source(self, key: str, *, if_match: str | None) -> Source:
@@ -187,6 +187,8 @@ def _describe(key: str, response: ClientResponse, *, size_bytes: int | None = No
     size_bytes = response.content_length if size_bytes is None else size_bytes
     if size_bytes is None:
         raise Unreachable(f"the origin does not say how long '{key}' is", advice="Its server must send Content-Length.")
+    if size_bytes > MAX_OBJECT_BYTES:
+        raise Unreachable(f"the origin says that '{key}' has {size_bytes} bytes, which no file has")
     last_modified = response.headers.get("Last-Modified")
     digest = _recorded_sha256(response)
     return ObjectInfo(

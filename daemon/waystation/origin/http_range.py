@@ -1,6 +1,6 @@
 """Bulk bytes over HTTP for worker threads: a read is exactly one ranged GET on one revision, checked before its body.
 
-Redirects are never followed. What `http.client` reads of an answer's head is bounded (100 headers of 64 KiB).
+Redirects are never followed. What is read of an answer's head, and for how long, is bounded (`http_pace.py`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import socket
 import ssl
 import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from waystation.errors import OriginError, RevisionChanged, Short, Unreachable
 from waystation.origin.http_answers import REASON_HEADER, Refusal, error_of
+from waystation.origin.http_pace import PacedResponse, TooSlow
 from waystation.origin.http_revisions import conditions, revision_of
 from waystation.origin.tls import TLS_ADVICE
 
@@ -89,19 +91,21 @@ class HttpSource:
         for connection in idle:
             connection.close()
 
-    def silence(self, waited_s: float | None = None) -> Unreachable:
+    def silence(self, error: TimeoutError, waited_s: float | None = None) -> Unreachable:
+        if isinstance(error, TooSlow):
+            return Unreachable(f"the origin sends '{self.key}' too slowly: {error}")
         return Unreachable(f"the origin sent no byte of '{self.key}' for {waited_s or self._stall_timeout_s:g} s")
 
     # --- connections ---------------------------------------------------------------------------
 
-    def _open(self, span: Span) -> tuple[http.client.HTTPConnection, socket.socket, http.client.HTTPResponse]:
+    def _open(self, span: Span) -> tuple[http.client.HTTPConnection, socket.socket, PacedResponse]:
         """Ask for the span, and once more where a connection used again proves to be closed by the origin."""
         while True:
             connection, its_socket, used_again = self._take()
             try:
                 its_socket.settimeout(self._patience_s)
                 response = self._ask(connection, span)
-                its_socket.settimeout(self._stall_timeout_s)
+                response.expect_body(stall_timeout_s=self._stall_timeout_s)
             except BaseException as error:
                 self._give_back(connection, reusable=False)
                 if not used_again or self.closed or not isinstance(error.__cause__, ConnectionError):
@@ -125,11 +129,13 @@ class HttpSource:
             self._give_back(connection, reusable=False)
 
     def _new_connection(self) -> http.client.HTTPConnection:
-        if self._tls:
-            return http.client.HTTPSConnection(
-                self._host, self._port, timeout=self._connect_timeout_s, context=self._tls
-            )
-        return http.client.HTTPConnection(self._host, self._port, timeout=self._connect_timeout_s)
+        connection = (
+            http.client.HTTPSConnection(self._host, self._port, timeout=self._connect_timeout_s, context=self._tls)
+            if self._tls
+            else http.client.HTTPConnection(self._host, self._port, timeout=self._connect_timeout_s)
+        )
+        connection.response_class = partial(PacedResponse, patience_s=self._patience_s)  # type: ignore[assignment]
+        return connection
 
     def _connect(self, connection: http.client.HTTPConnection) -> socket.socket:
         try:
@@ -162,13 +168,13 @@ class HttpSource:
 
     # --- one request ---------------------------------------------------------------------------
 
-    def _ask(self, connection: http.client.HTTPConnection, span: Span) -> http.client.HTTPResponse:
+    def _ask(self, connection: http.client.HTTPConnection, span: Span) -> PacedResponse:
         headers = {**self._headers, "Range": f"bytes={span.start}-{span.stop - 1}"}
         if self._revision is not None:
             headers |= conditions(self._revision)
         try:
             connection.request("GET", self._target, headers=headers)
-            response = connection.getresponse()
+            response: PacedResponse = connection.getresponse()  # type: ignore[assignment]  # as set above
             try:
                 self._check(response, span)
             except BaseException:
@@ -178,7 +184,7 @@ class HttpSource:
             if self.closed:
                 raise Unreachable(f"asking for '{self.key}' was given up") from error
             if isinstance(error, TimeoutError):
-                raise self.silence(self._patience_s) from error
+                raise self.silence(error, self._patience_s) from error
             raise Unreachable(f"the connection broke while asking for '{self.key}': {type(error).__name__}") from error
         return response
 
@@ -257,7 +263,7 @@ class _BodyReader:
         try:
             count = self._response.readinto(buffer[:wanted])
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise self._broken(silent=isinstance(error, TimeoutError)) from error
+            raise self._broken(error) from error
         self._left_bytes -= count
         if count < wanted:
             raise self._broken()
@@ -278,12 +284,12 @@ class _BodyReader:
         if self._left_bytes:
             self._response.close()
 
-    def _broken(self, *, silent: bool = False) -> OriginError:
+    def _broken(self, error: Exception | None = None) -> OriginError:
         key = self._source.key
         if self._aborted or self._source.closed:
             return Unreachable(f"reading '{key}' was given up")
-        if silent:
-            return self._source.silence()
+        if isinstance(error, TimeoutError):
+            return self._source.silence(error)
         return Short(f"the connection broke with {self._left_bytes} bytes of '{key}' still to come")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from waystation.errors import BadTarget
@@ -93,6 +93,10 @@ def _entry(told: dict[str, Any]) -> Entry:
     modified = datetime.fromisoformat(told["modified"])
     if type(size_bytes) is not int or size_bytes < 0 or modified.tzinfo is None:
         raise ValueError("size_bytes is no size, or modified has no time zone")
+    try:
+        modified = modified.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("modified is in no year") from error
     return Entry(
         parse_target(told["target"]),
         None if told["sha256"] is None else parse_digest(told["sha256"]),

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from waystation.model import Digest, Span
 
 
+MAX_OBJECT_BYTES = 2**63 - 1
+"""No file is longer."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """One revision of one key."""

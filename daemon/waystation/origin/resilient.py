@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 2.0
+MOST_KEYS = 1_000_000
+"""So many keys below one prefix are taken note of: a list that never ends would be read for ever."""
+LONGEST_LIST_S = 900.0
+"""So long is waited for all pages of one list together."""
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -68,7 +72,11 @@ class ResilientOrigin:
         return info, body
 
     async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[ObjectInfo]:
-        """List keys; each step has the deadline, and only the first one is tried again."""
+        """List keys; each step has the deadline, and only the first one is tried again.
+
+        Raises:
+            NotListable: there are more than `MOST_KEYS`.
+        """
         async with self._in_use() as inner:
             listing: AsyncIterator[ObjectInfo] = inner.list(prefix, after=after)
 
@@ -78,10 +86,16 @@ class ResilientOrigin:
                 return await anext(listing, None)
 
             try:
-                info = await self._call("list", first)
+                info, keys, left_s = await self._call("list", first), 0, LONGEST_LIST_S
                 while info is not None:
+                    keys += 1
+                    if keys > MOST_KEYS:
+                        raise self._endless(prefix)
                     yield info
-                    info = await self._attempt("list", lambda: anext(listing, None), self._deadline_s, counted=False)
+                    began = self._monotonic()
+                    patience_s = min(self._deadline_s, left_s)
+                    info = await self._attempt("list", lambda: anext(listing, None), patience_s, counted=False)
+                    left_s -= self._monotonic() - began
             finally:
                 if isinstance(listing, AsyncGenerator):
                     await listing.aclose()
@@ -125,6 +139,14 @@ class ResilientOrigin:
         self._attempts = settings.attempts
         self._deadline_s = settings.request_timeout
         self._patience_s = settings.connect_timeout
+
+    def _endless(self, prefix: str) -> NotListable:
+        error = NotListable(
+            f"the origin lists more than {MOST_KEYS} keys below '{prefix}'",
+            advice="Set a narrower prefix in [origin] url, and narrower [[prefetch]] patterns.",
+        )
+        self._health.answered("list", error.reason)
+        return error
 
     @asynccontextmanager
     async def _in_use(self) -> AsyncIterator[Watchable]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from waystation.errors import Short, TooLarge
 from waystation.origin.http_range import HttpSource
 from waystation.origin.interface import ObjectInfo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from types import ModuleType
 
     from waystation.config import OriginSettings
@@ -56,17 +56,11 @@ class S3Origin:
         while True:
             with s3.explaining(prefix):
                 page = await anext(following, None)
-            if page is None:
-                return
-            for item in page.get("Contents", ()):
-                yield ObjectInfo(
-                    key=item["Key"].removeprefix(s3.prefix),
-                    size_bytes=int(item["Size"]),
-                    etag=str(item["ETag"]),
-                    modified=item["LastModified"].astimezone(UTC),
-                    sha256=None,
-                    served_at=None,
-                )
+                if page is None:
+                    return
+                found = _listed(page, s3.prefix)
+            for info in found:
+                yield info
 
     async def source(self, key: str, *, if_match: str | None) -> Source:
         s3 = await self._connected()
@@ -99,6 +93,22 @@ class S3Origin:
                 connect = await asyncio.to_thread(_import_connection)
                 self._connection = await connect.open(self._settings)
             return self._connection
+
+
+def _listed(page: Mapping[str, Any], prefix: str) -> list[ObjectInfo]:
+    """Read a page; what has no word on whether it is the last one is none, whatever botocore made of it."""
+    _ = page["IsTruncated"]
+    return [
+        ObjectInfo(
+            key=item["Key"].removeprefix(prefix),
+            size_bytes=int(item["Size"]),
+            etag=str(item["ETag"]),
+            modified=item["LastModified"].astimezone(UTC),
+            sha256=None,
+            served_at=None,
+        )
+        for item in page.get("Contents", ())
+    ]
 
 
 def _import_events() -> ModuleType:

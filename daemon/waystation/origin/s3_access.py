@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 
 from waystation.config import PASSED_TO_THE_UNIT
 from waystation.errors import NoCredentials
 from waystation.origin.s3_model import slim_loader
+from waystation.origin.s3_session import session_that_trusts
 from waystation.origin.tls import trust
 
 if TYPE_CHECKING:
     import ssl
     from pathlib import Path
+
+    from aiobotocore.httpsession import AIOHTTPSession
 
     from waystation.config import OriginSettings
 
@@ -56,20 +58,10 @@ def prepare(settings: OriginSettings) -> Access:
     tls = trust(settings.ca_bundle) if secure else None
     return Access(
         session=session,
-        http_session=_session_that_trusts(tls) if tls else AIOHTTPSession,
+        http_session=session_that_trusts(tls),
         tls=tls,
         keys=_read_keys(file) if (file := settings.credentials_path) else {},
     )
-
-
-def _session_that_trusts(tls: ssl.SSLContext) -> type[AIOHTTPSession]:
-    """Let botocore use our context: its own mixes in other certificates, and listens to AWS_CA_BUNDLE."""
-
-    class TrustingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
-        def _build_verify_context(self) -> ssl.SSLContext:
-            return tls
-
-    return TrustingSession
 
 
 def _read_keys(file: Path) -> dict[str, str]:

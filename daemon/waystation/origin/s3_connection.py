@@ -24,11 +24,12 @@ from botocore import exceptions as botocore_errors
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
+from botocore.parsers import ResponseParserError
 
 from waystation.errors import ClockRefused, Denied, Missing, NoCredentials, OriginError, Short, Unreachable
 from waystation.model import Digest, parse_digest
-from waystation.origin.http_answers import NO_BUCKET_ADVICE, NO_SUCH_KEY_CODES
-from waystation.origin.interface import ObjectInfo
+from waystation.origin.http_answers import NO_BUCKET_ADVICE, NO_SUCH_KEY_CODES, redirected
+from waystation.origin.interface import MAX_OBJECT_BYTES, ObjectInfo
 from waystation.origin.s3_access import prepare
 from waystation.origin.tls import TLS_ADVICE
 
@@ -59,6 +60,9 @@ _NO_CREDENTIALS = (
     botocore_errors.TokenRetrievalError,
     botocore_errors.SSOError,
 )
+
+_NOT_S3 = (ResponseParserError, KeyError, ValueError, TypeError, AttributeError, OverflowError)
+"""What botocore, and whoever reads what it gives, raise over an answer without what S3's have, or with other words."""
 
 
 class S3Connection:
@@ -163,7 +167,7 @@ class S3Connection:
                     raise
                 await self._check_bucket()
                 raise Missing(f"the origin has no '{key}' ({status})") from error
-        return self.describe(key, response)
+            return self.describe(key, response)
 
     @staticmethod
     def describe(key: str, response: Mapping[str, Any]) -> ObjectInfo:
@@ -171,7 +175,7 @@ class S3Connection:
         sha256, sha256_from = _recorded_sha256(response)
         return ObjectInfo(
             key=key,
-            size_bytes=int(response["ContentLength"]),
+            size_bytes=_size(response["ContentLength"]),
             etag=str(response["ETag"]),
             modified=response["LastModified"].astimezone(UTC),
             sha256=sha256,
@@ -227,6 +231,9 @@ class S3Connection:
             raise Short(f"the body of '{key}' is not what the origin announced") from error
         except (botocore_errors.BotoCoreError, aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"no answer from {self._endpoint}: {_kind(error)}") from error
+        except _NOT_S3 as error:
+            what = f"'{key}'" if key else f"the bucket '{self.bucket}'"
+            raise Unreachable(f"what {self._endpoint} answered for {what} can't be read as S3's") from error
 
     def _explain_answer(self, response: Mapping[str, Any], key: str) -> OriginError:
         status, code = _status(response), str(response.get("Error", {}).get("Code", ""))
@@ -237,8 +244,10 @@ class S3Connection:
         error: OriginError
         if code == "NoSuchBucket":
             error = self._no_bucket()
-        elif code in _ELSEWHERE or HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        elif code in _ELSEWHERE:
             error = Unreachable(f"{self._endpoint} answered {said} for {what}", advice=REGION_ADVICE)
+        elif HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            error = redirected(what, status, _header(response, "location"), advice=REGION_ADVICE)
         elif code in NO_SUCH_KEY_CODES or status == HTTPStatus.NOT_FOUND:
             error = Missing(f"the origin has no {what} ({said})")
         elif code == "RequestTimeTooSkewed":
@@ -260,6 +269,12 @@ def split_url(url: str) -> tuple[str, str]:
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     prefix = prefix.strip("/")
     return bucket, f"{prefix}/" if prefix else ""
+
+
+def _size(told: object) -> int:
+    if not isinstance(told, int) or not 0 <= told <= MAX_OBJECT_BYTES:
+        raise ValueError("no file has so many bytes")
+    return told
 
 
 def _recorded_sha256(
@@ -286,9 +301,13 @@ def _recorded_sha256(
 
 def _served_at(response: Mapping[str, Any]) -> datetime | None:
     try:
-        return parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
-    except (KeyError, ValueError):
+        return parsedate_to_datetime(_header(response, "date")).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
+
+
+def _header(response: Mapping[str, Any], name: str) -> str:
+    return str(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(name, ""))
 
 
 def _denied(what: str, served_at: datetime | None) -> Denied:

@@ -23,6 +23,8 @@ log = structlog.get_logger()
 SHORTEST_PAUSE_S = 1.0
 FIRST_BACKOFF_S = 2.0
 LONGEST_BACKOFF_S = 60.0
+MOST_TARGETS = 100_000
+"""So many that are subscribed to are kept in mind; some 30 MB."""
 
 
 class Poller:
@@ -89,9 +91,10 @@ class Poller:
         found: set[TargetPath] = set()
         try:
             for prefix in self._subscriptions.prefixes:
-                found.update(
-                    [each async for each in self._catalog.list(f"{prefix}*") if self._subscriptions.match(each)]
-                )
+                async for each in self._catalog.list(f"{prefix}*"):
+                    if self._subscriptions.match(each):
+                        found.add(each)
+                        _check_number(found)
         except NotListable:
             if self._subscriptions.names is None:
                 raise
@@ -155,3 +158,11 @@ class Poller:
         longest_s = max(LONGEST_BACKOFF_S, self._refresh_s)
         wait_s = backoff_s(FIRST_BACKOFF_S, self._failures, longest_s, at_random=self._randomly())
         return max(SHORTEST_PAUSE_S, named_wait_s(error), wait_s)
+
+
+def _check_number(found: set[TargetPath]) -> None:
+    if len(found) > MOST_TARGETS:
+        raise NotListable(
+            f"more than {MOST_TARGETS} targets match [[prefetch]]",
+            advice="Write narrower patterns: these are all kept in mind.",
+        )
