@@ -41,6 +41,11 @@ MOST_LINE_BYTES = 16 * 1024
 """A name of 1 KiB with every character escaped twice, and what else a line says."""
 MOST_GROWN_BYTES = 24 * 1024 * 1024
 TLS_SHARE, PLAIN_TO_TLS_SHARE = 0.06, 0.01
+OTHER_PATHS = (
+    *("/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/targets", "/", "*"),
+    *("/artifacts/hidden/secret", "/artifacts/app/absent", "/artifacts/app/app-1-amd64"),
+)
+HIDDEN = ("secret", "store/secret", "hidden/secret", "admin-secret", "waystation.toml", "store/catalog.json")
 SMUGGLED = "app/smuggled-1-x86_64"
 SECRETS = {
     name: f"{name}: {sha256(name.encode()).hexdigest()}".encode() for name in ("beside", "origin", "store", "admin")
@@ -111,14 +116,8 @@ async def run(requests: int, *, seed: int, say: Callable[[str], None]) -> Report
     report, chance = Report(), random.Random(seed)
     with _ground() as ground:
         judge = Judge(ground.bodies, (*SECRETS.values(), SMUGGLED_BODY), report.seen)
-        hidden = ("secret", "store/secret", "hidden/secret", "admin-secret", "waystation.toml", "store/catalog.json")
-        hostile = Hostile(
-            chance,
-            paths=(*[path for path in ground.bodies for _ in range(4)], "/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/targets", "/", "*",
-                   "/artifacts/hidden/secret", "/artifacts/app/absent", "/artifacts/app/app-1-amd64"),
-            smuggled=f"/artifacts/{SMUGGLED}",
-            hidden=hidden,
-        )  # fmt: skip
+        paths = (*[path for path in ground.bodies for _ in range(4)], *OTHER_PATHS)
+        hostile = Hostile(chance, paths=paths, smuggled=f"/artifacts/{SMUGGLED}", hidden=HIDDEN)
         crowd = _Crowd(ground, hostile, judge, report, chance)
         await crowd.speak(min(requests // 4, 4000))  # what is laid out once is laid out
         report.before = await _settled(ground)

@@ -104,6 +104,7 @@ class Hostile:
         path = chance.choice((self._known, self._known, self._odd_path, self._leading_out, self._odd_query))()
         host = self._host()
         fields = [self._field() for _ in range(chance.choice((0, 0, 1, 1, 2, 3, 8)))]
+        fields = [*{("length" if "Length" in each else each): each for each in fields}.values()]  # twice is a mistake
         if chance.random() < 0.1:
             path = f"http://{host}{path}" if path.startswith("/") else path
         raw = _head(method, path, host, *fields, version=chance.choice(("1.1",) * 9 + ("1.0",)))
