@@ -16,7 +16,6 @@ UNITS = Path(__file__).resolve().parents[2] / "systemd"
 SERVICE, SOCKET = UNITS / "waystation.service", UNITS / "waystation.socket"
 PROGRAMS = re.compile("/opt/waystation/bin/waystation")
 HIGHEST_EXPOSURE = 1.5
-UNIT_NAMES = ("waystation.service", "waystation.socket", "waystation-https.socket", "nomad.service")
 
 needs_systemd = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="systemd-analyze is not on PATH (Debian: systemd)"
