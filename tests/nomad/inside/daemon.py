@@ -19,7 +19,7 @@ from peers.relay import Relay
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from peers.nomad import Nomad
+    from peers.nomad import Allocation, Nomad
     from peers.s3 import Bucket
 
 DAEMON = Path(os.environ["BUNDLED_DAEMON"])
@@ -48,6 +48,10 @@ class Job:
     def wait_ready(self) -> None:
         self.nomad.wait_running("waystation")
         wait_until(self._is_ready, "the mirror can serve")
+
+    def is_replaced(self, before: Allocation) -> bool:
+        running = [one["ID"] for one in self.nomad.allocations("waystation") if one["ClientStatus"] == "running"]
+        return bool(running) and before["ID"] not in running
 
     def _is_ready(self) -> bool:
         try:
@@ -93,7 +97,7 @@ def test_the_daemon_runs_as_a_job_and_serves_others_from_what_it_keeps_also_in_i
     wait_until(lambda: job.nomad.checks(before) == ["success"], "the check passes")
 
     job.run(disk=201)
-    wait_until(lambda: job.nomad.allocations("waystation")[0]["ID"] != before["ID"], "another allocation")
+    wait_until(lambda: job.is_replaced(before), "another allocation runs", timeout_s=60)
     job.wait_ready()
     job.bucket.server.stop()
     try:
