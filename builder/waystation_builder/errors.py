@@ -109,8 +109,8 @@ class NoConfinement(BuildError):
 
     reason = "no_confinement"
     advice = (
-        "Run the builder as root, or where user namespaces are allowed, or turn the try off with --no-smoke and make "
-        "it elsewhere."
+        "Run the builder where user namespaces are allowed (docs/builder-image.md says how in a container), or turn "
+        "the try off with --no-smoke and make it elsewhere."
     )
 
 

@@ -313,7 +313,18 @@ for folder in /alloc /local /secrets /tmp; do echo >$folder/mine || exit 1; done
 
 
 @can_confine
-@pytest.mark.parametrize("within", [(), ("unshare", "--user", "--map-user=1000", "--map-group=1000")])
+@pytest.mark.parametrize(
+    "within",
+    [
+        (),
+        ("unshare", "--user", "--map-user=1000", "--map-group=1000"),
+        pytest.param(
+            ("setpriv", "--bounding-set=-sys_admin"),
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="is about root as it is in a container"),
+        ),
+    ],
+    ids=["as the user of the tests", "without rights", "as root without rights over mounts"],
+)
 def test_it_is_tried_as_nobody_in_a_root_like_nomads(builder: Builder, within: Sequence[str]) -> None:
     builder.environment["AWS_SECRET_ACCESS_KEY"] = SECRET
     done = builder.build(command=builder.add("prove", UNDER_NOMAD.encode()), within=within)

@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -27,6 +28,7 @@ _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8,
 _DETACH = 2
 _PDEATHSIG, _CAPBSET_DROP, _NO_NEW_PRIVS = 1, 24, 38
 _LAST_CAP = 63
+_SYS_ADMIN = 21
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "i686": 217, "armv7l": 218, "ppc64le": 203, "s390x": 217}
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _MAX_FILE_BYTES = 8 * 1024**3
@@ -61,8 +63,12 @@ def main() -> NoReturn:
 
 
 def _may_mount() -> bool:
-    """Whether this process has the rights of root over its mounts, and knows the user nobody."""
-    if os.geteuid() != 0:
+    """Whether this process has the rights of root over its mounts, and knows the user nobody.
+
+    In a container root seldom has them, and may all the same make a user namespace like anybody else.
+    """
+    rights = re.search(r"^CapEff:\t([0-9a-f]+)$", _read("/proc/self/status"), re.MULTILINE)
+    if os.geteuid() != 0 or rights is None or not int(rights[1], 16) >> _SYS_ADMIN & 1:
         return False
     ranges = [list(map(int, line.split())) for line in _read("/proc/self/uid_map").splitlines()]
     return any(first <= NOBODY < first + count for first, _, count in ranges)
