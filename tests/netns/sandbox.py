@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 
+from certificates import issue, trusting
 from netns.conftest import PREFIX, UNITS, run
 from peers.processes import wait_until
 from peers.supervisor import Supervisor
@@ -23,6 +25,7 @@ from peers.syscalls import allowed
 from peers.units import Unit
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
     from peers.minio import MinioServer
@@ -45,6 +48,7 @@ class Confined:
 
     service: Supervisor
     bucket: Bucket
+    trusting: ssl.SSLContext
 
     @property
     def pid(self) -> int:
@@ -82,16 +86,20 @@ def confined(server: MinioServer, tmp_path_factory: pytest.TempPathFactory) -> I
             bucket.put_vouched(target, body)
     reader = bucket.server.create_user(bucket.name, ["s3:ListBucket", "s3:GetObject", "s3:ListenBucketNotification"])
     reader.write(Path("/etc/waystation/credentials"))
+    authority = trustme.CA()
+    pair = issue(authority, CONFIG.parent, "localhost", called="tls")
     CONFIG.write_text(
         f'[origin]\nurl = "s3://{bucket.name}"\nendpoint_url = "{server.endpoint_url}"\nregion = "us-east-1"\n'
         'credentials_file = "%d/s3"\nnotifications = true\n[catalog]\nrefresh = "1s"\n'
+        f'[mirror]\ntls_cert = "{pair.cert}"\ntls_key = "%d/tls-key"\n'
         '[store]\nmin_free = "0"\nscrub_interval = "100ms"\n[[prefetch]]\nmatch = "app/*"\n'
     )
     run("systemd-tmpfiles", "--create", UNITS / "tmpfiles.d/waystation.conf")
     filtered = allowed(Unit(UNITS / "waystation.service").all("Service", "SystemCallFilter"))
-    with Supervisor(UNITS, tmp_path_factory.mktemp("site"), syscalls=filtered) as service:
+    folder = tmp_path_factory.mktemp("site")
+    with Supervisor(UNITS, folder, syscalls=filtered, besides=("waystation-https",)) as service:
         service.start()
-        yield Confined(service, bucket)
+        yield Confined(service, bucket, trusting(authority))
         # Nothing that the tests did was more than the sandbox allows: the daemon is the first one still.
         assert (service.count("started"), service.count("ended")) == (1, 0), service.words()[-3000:]
         service.stop_for_good()
@@ -137,6 +145,13 @@ def test_it_fetches_serves_prefetches_what_is_new_and_pins_it(confined: Confined
     digest = sha256(BODIES[NEW]).hexdigest()
     wait_until((STORE / f"blobs/sha256/{digest[:2]}/{digest}").exists, "what is new, prefetched")
     assert confined.fetch(NEW) == BODIES[NEW]
+
+
+def test_it_speaks_tls_with_a_key_that_stays_root_s(confined: Confined) -> None:
+    assert confined.inside("test -r /etc/waystation/tls-key.pem").returncode != 0
+    url = f"https://localhost:4651/artifacts/{OTHER}"
+    with urllib.request.urlopen(url, timeout=30, context=confined.trusting) as answer:
+        assert answer.read() == BODIES[OTHER]
 
 
 def test_the_scrub_sets_aside_what_rots_and_fetches_it_again(confined: Confined) -> None:

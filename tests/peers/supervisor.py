@@ -93,12 +93,14 @@ class Event:
 class Supervisor:
     """`waystation.service` and `waystation.socket` of `units`, run until the ``with`` block is left.
 
-    `runtime` and `state` stand for /run and /var/lib; `drop_ins` are texts by unit.
+    `besides` names further socket units of that service, without ``.socket``, that are enabled. `runtime` and `state`
+    stand for /run and /var/lib; `drop_ins` are texts by unit.
     """
 
     units: Path
     folder: Path
     name: str = "waystation"
+    besides: tuple[str, ...] = ()
     drop_ins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     runtime: Path = Path("/run")
     state: Path = Path("/var/lib")
@@ -114,7 +116,8 @@ class Supervisor:
         self.events: list[Event] = []
         self.log = self.folder / "journal"
         self.main: subprocess.Popen[bytes] | None = None
-        self._listener: socket.socket | None = None
+        self._listeners: list[tuple[str, socket.socket]] = []
+        """By the names that their units give the descriptors."""
         self._ears: Ears | None = None
         self._heard = 0
         self._fed = 0.0
@@ -337,29 +340,31 @@ class Supervisor:
     # --- the socket ------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        if self._listener:
+        if self._listeners:
             return
-        where = self.socket.last("Socket", "ListenStream")
-        host, _, port = where.rpartition(":")
-        self._listener = socket.socket()
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((host, int(port)))
-        self._listener.listen(int(self.socket.last("Socket", "Backlog", "4096")))
-        if self.socket.is_on("Socket", "NoDelay"):
-            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for unit in (self.socket, *(Unit(self.units / f"{name}.socket") for name in self.besides)):
+            listener = socket.socket()
+            self._listeners.append((unit.last("Socket", "FileDescriptorName", unit.name), listener))
+            host, _, port = unit.last("Socket", "ListenStream").rpartition(":")
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, int(port)))
+            listener.listen(int(unit.last("Socket", "Backlog", "4096")))
+            if unit.is_on("Socket", "NoDelay"):
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._say("socket", "open")
 
     def _close(self) -> None:
-        if self._listener:
-            self._listener.close()
-            self._listener = None
+        if self._listeners:
+            for _, listener in self._listeners:
+                listener.close()
+            self._listeners.clear()
             for line in self.socket.all("Socket", "ExecStopPost"):
                 self._run("socket's ExecStopPost", replace(command(line), privileged=True))  # it has no User=
             self._say("socket", "closed")
 
     def _has_callers(self) -> bool:
-        listener = self._listener
-        return bool(listener and select.select([listener], [], [], 0)[0])
+        listeners = [listener for _, listener in self._listeners]
+        return bool(listeners and select.select(listeners, [], [], 0)[0])
 
     # --- processes -------------------------------------------------------------------------------
 
@@ -374,9 +379,10 @@ class Supervisor:
             variables["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
         argv = self._in_sandbox(line.given(variables))
         fds: tuple[int, ...] = ()
-        if self._listener:
-            fds = (self._listener.fileno(),)
-            argv = [sys.executable, "-I", "-S", str(ACTIVATED), f"{self.socket.name}:{fds[0]}", *argv]
+        if self._listeners:
+            fds = tuple(listener.fileno() for _, listener in self._listeners)
+            passed = ",".join(f"{name}:{listener.fileno()}" for name, listener in self._listeners)
+            argv = [sys.executable, "-I", "-S", str(ACTIVATED), passed, *argv]
         self.main = self._popen(argv, variables, fds)
         self._say("started", str(self.main.pid))
         return self.main
