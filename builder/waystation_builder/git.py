@@ -9,6 +9,7 @@ from pathlib import Path
 _TAG = re.compile(r"v?([0-9][A-Za-z0-9._+~-]*)")
 _GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 """Also in a folder of another user's, as in a container, and running nothing that the folder configures."""
+_RELEASES_LAST = ("-c", "versionsort.suffix=-")
 _PATIENCE_S = 60
 
 
@@ -25,9 +26,14 @@ def commit_time(folder: Path) -> int | None:
 
 
 def version_tag(folder: Path) -> str | None:
-    """Read the version from a tag of the commit that is checked out, such as ``v0.1.0``."""
-    tags = (_ask(folder, "tag", "--points-at", "HEAD", "--sort=-version:refname") or "").splitlines()
-    return next((match[1] for tag in tags if (match := _TAG.fullmatch(tag.rpartition("/")[2]))), None)
+    """Read the version from a tag of the commit that is checked out: ``v0.1.0``, for a folder below ``FOLDER/v0.1.0``.
+
+    Of several the folder's own counts, then the latest; a release is later than what came before it (``-rc1``).
+    """
+    own = _ask(folder, "rev-parse", "--show-prefix") or ""
+    tags = (_ask(folder, *_RELEASES_LAST, "tag", "--points-at", "HEAD", "--sort=-version:refname") or "").splitlines()
+    names = [tag.removeprefix(prefix) for prefix in dict.fromkeys((own, "")) for tag in tags if tag.startswith(prefix)]
+    return next((match[1] for name in names if (match := _TAG.fullmatch(name))), None)
 
 
 def project_files(top: Path) -> list[str] | None:

@@ -83,9 +83,9 @@ def _read_cargo(file: Path) -> Identity:
 
 
 def _workspace_version(file: Path) -> str | None:
-    for parent in file.resolve().parent.parents:
-        if (above := parent / "Cargo.toml").is_file():
-            data: dict[str, Any] = tomllib.loads(above.read_text())
+    for folder in file.resolve().parents:  # the package's own first: it may be the workspace's root
+        if (root := folder / "Cargo.toml").is_file():
+            data: dict[str, Any] = tomllib.loads(root.read_text())
             if "workspace" in data:
                 version = data["workspace"].get("package", {}).get("version")
                 return None if version is None else str(version)

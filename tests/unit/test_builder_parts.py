@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 import tomllib
 from pathlib import Path
@@ -60,6 +61,36 @@ def test_a_crates_version_may_be_its_workspaces(tmp_path: Path) -> None:
         },
     )
     assert read_identity(tmp_path / "app") == Identity("app", "4.2.0")
+
+
+def test_a_crate_may_be_its_workspaces_root(tmp_path: Path) -> None:
+    text = '[workspace.package]\nversion = "4.2.0"\n[package]\nname = "app"\nversion.workspace = true'
+    assert read_identity(lay_out(tmp_path, {"Cargo.toml": text})) == Identity("app", "4.2.0")
+
+
+@pytest.mark.parametrize(
+    ("tags", "folder", "version"),
+    [
+        (["v0.1.0"], ".", "0.1.0"),
+        (["0.1.0"], "sub", "0.1.0"),
+        (["v0.9.0", "v0.10.0"], ".", "0.10.0"),
+        (["v1.0.0-rc1", "v1.0.0"], ".", "1.0.0"),
+        (["v1.0.0", "sub/v0.2.0", "other/v9.0.0"], ".", "1.0.0"),
+        (["v1.0.0", "sub/v0.2.0", "other/v9.0.0"], "sub", "0.2.0"),
+        (["tested", "other/v9.0.0"], "sub", None),
+    ],
+)
+def test_the_tag_of_the_commit_that_is_checked_out_says_the_version(
+    tmp_path: Path, tags: list[str], folder: str, version: str | None
+) -> None:
+    lay_out(tmp_path, {"go.mod": "module example.com/taxi\n", "sub/go.mod": "module example.com/taxi/sub\n"})
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.com")
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "First"], check=True)
+    for tag in tags:
+        subprocess.run([*git, "tag", tag], check=True)
+    assert read_identity(tmp_path / folder).version == version
 
 
 @pytest.mark.parametrize("text", ["not toml", 'project = "text"'])
