@@ -118,7 +118,7 @@ def _build_once(order: Order, bundler: Bundler, arch: str, to: Path, *, is_secon
             identity = identity.over(bundler.identify(workshop))
         app, version = _complete(identity)
         file = to / bundle_target(app, version, arch).rpartition("/")[2]
-        bundler.build(workshop, app)
+        bundler.build(workshop, app, version)
         shutil.copyfile(find_product(workshop.out, wanted=order.wishes.executable), file)
         file.chmod(0o755)
     return app, version, file

@@ -411,6 +411,7 @@ def test_a_build_has_fixed_surroundings_and_the_last_commits_time(builder: Build
     (builder.project / "new").write_text("not yet committed")
     command = (
         '[ "$SOURCE_DATE_EPOCH $LC_ALL $TZ $(umask)" = "1700000000 C.UTF-8 UTC 0022" ]'
+        ' && [ "$APP $VERSION" = "hello 0.3.0" ]'
         " && [ -e new ] && [ ! -e ignored ]"
         f' && [ "$(stat -c %Y hello.sh new .)" = "$(printf "1700000000\\n1700000000\\n1700000000")" ] && {COPY}'
     )
@@ -518,6 +519,24 @@ def test_nix_builds_offline_and_names_what_it_builds(builder: Builder, file: str
     if file == "flake.nix":
         built = builder("build", builder.project, "--nix-bundler", f"path:{builder.project}", "--json", *options).json
         assert "bundled" in (builder.folder / built["file"]).read_text()
+
+
+ASKING = """
+import os
+def get_requires_for_build_wheel(settings=None):
+    raise SystemExit("I am version " + os.environ["SETUPTOOLS_SCM_PRETEND_VERSION"])
+"""
+
+
+def test_a_python_project_is_told_its_version_and_why_it_cant_be_built_is_shown(builder: Builder) -> None:
+    (builder.project / "pyproject.toml").write_text(
+        '[project]\nname = "hello"\ndynamic = ["version"]\n[project.scripts]\nhello = "hello:main"\n'
+        '[build-system]\nrequires = []\nbuild-backend = "asking"\nbackend-path = ["."]\n'
+    )
+    (builder.project / "asking.py").write_text(ASKING)
+    done = builder("build", builder.project, "--version", "1.2.3")
+    builder.refused(done)
+    assert "  I am version 1.2.3" in done.err.splitlines()
 
 
 @pytest.mark.timeout(900)  # the first bundling downloads PyInstaller

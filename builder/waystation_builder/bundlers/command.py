@@ -38,7 +38,7 @@ class Command:
     def identify(self, workshop: Workshop) -> Identity:
         return read_identity(workshop.project)
 
-    def build(self, workshop: Workshop, name: str) -> None:
+    def build(self, workshop: Workshop, name: str, version: str) -> None:
         usual = (line for file, line in _KNOWN.items() if (workshop.folder / file).is_file())
         command = self._command or next(usual, None)
         if command is None:
@@ -46,5 +46,5 @@ class Command:
                 "the command bundler does not know how this folder is built",
                 advice="Say so with --command, such as --command 'make && cp app \"$OUT/\"'.",
             )
-        extra = {"OUT": str(workshop.out), "SCRATCH": str(workshop.scratch), "APP": name}
+        extra = {"OUT": str(workshop.out), "SCRATCH": str(workshop.scratch), "APP": name, "VERSION": version}
         workshop.run(["sh", "-euc", command], extra=extra)

@@ -30,8 +30,10 @@ class Bundler(Protocol):
         """
         ...
 
-    def build(self, workshop: Workshop, name: str) -> None:
+    def build(self, workshop: Workshop, name: str, version: str) -> None:
         """Leave in `workshop.out` the executable, and beside it nothing that is executable; `name`: the app's.
+
+        `version`: as it is published, for what would ask git: the copy that is built has no history.
 
         Raises:
             BuildError: it can't be built.

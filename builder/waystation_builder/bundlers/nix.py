@@ -42,7 +42,7 @@ class Nix:
         named = workshop.ask([*_NIX, "eval", *self._options, "--raw", *what, "--apply", "it: it.name"])
         return derivation_identity(named)
 
-    def build(self, workshop: Workshop, name: str) -> None:
+    def build(self, workshop: Workshop, name: str, version: str) -> None:  # noqa: ARG002 - a derivation has its own
         product = workshop.out / name
         built = workshop.scratch / "built"
         if (workshop.folder / _FLAKE).is_file():

@@ -39,6 +39,14 @@ _STAND_INS = {
 }
 """PyInstaller asks for binutils, which a small image lacks, for two things that need none: to check what the signature
 has said already, and to add its archive to the loader, which looks for it from the file's end."""
+_VERSION_VARIABLES = (
+    "SETUPTOOLS_SCM_PRETEND_VERSION",  # and hatch-vcs's
+    "PDM_BUILD_SCM_VERSION",
+    "POETRY_DYNAMIC_VERSIONING_BYPASS",
+    "UV_DYNAMIC_VERSIONING_BYPASS",
+    "PBR_VERSION",
+)
+"""What tells the version to those build backends that would ask git for it."""
 _TIMES_AND_PATHS = ("uv_*.json", "direct_url.json", "RECORD")
 
 
@@ -62,28 +70,32 @@ class PyInstaller:
     def identify(self, workshop: Workshop) -> Identity:
         return read_identity(workshop.project)
 
-    def build(self, workshop: Workshop, name: str) -> None:
+    def build(self, workshop: Workshop, name: str, version: str) -> None:
         command = self._command(workshop.folder, name)
         environment = workshop.scratch / "environment"
-        uv = [find_uv_bin()]
-        workshop.run(
-            [*uv, "venv", "--quiet", "--no-project", "--python", self._find_python(workshop), str(environment)]
-        )
-        install = [*uv, "pip", "install", "--quiet", "--python", str(environment / "bin/python")]
+        uv = find_uv_bin()
+        wheel = self._wheel(workshop, uv, version)
+        workshop.run([uv, "venv", "--quiet", "--no-project", "--python", self._find_python(workshop), str(environment)])
+        install = [uv, "pip", "install", "--quiet", "--python", str(environment / "bin/python")]
         workshop.run([*install, "--require-hashes", "--only-binary", ":all:", "--requirements", str(_PYINSTALLER)])
-        if (locked := locked_requirements(workshop, uv[0])) is not None:
+        if (locked := locked_requirements(workshop, uv)) is not None:
             workshop.run([*install, "--no-deps", "--requirements", str(locked)])
-        wheels = workshop.scratch / "wheels"
-        workshop.run(
-            [*uv, "build", "--quiet", "--wheel", "--no-sources", "--out-dir", str(wheels), str(workshop.folder)]
-        )
-        [wheel] = wheels.glob("*.whl")
         workshop.run([*install, *(["--no-deps"] if locked else []), str(wheel)])
         distribution = wheel.name.partition("-")[0]
         for pattern in _TIMES_AND_PATHS:
             for file in environment.glob(f"lib/python*/site-packages/{distribution}-*.dist-info/{pattern}"):
                 file.unlink()
         self._bundle(workshop, environment, command, name, distribution)
+
+    def _wheel(self, workshop: Workshop, uv: str, version: str) -> Path:
+        """Build the project's own wheel; first of all, for this is where a project is wrong most often."""
+        wheels = workshop.scratch / "wheels"
+        workshop.run(
+            [uv, "build", "--wheel", "--no-sources", "--out-dir", str(wheels), str(workshop.folder)],
+            extra=dict.fromkeys(_VERSION_VARIABLES, version),
+        )
+        [wheel] = wheels.glob("*.whl")
+        return wheel
 
     def _bundle(self, workshop: Workshop, environment: Path, command: str, name: str, distribution: str) -> None:
         work = workshop.scratch / "pyinstaller"
