@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from waystation.publish import machine_arch
 from waystation_builder import elf, script
+from waystation_builder.carried import carried_libraries
 from waystation_builder.errors import (
     MissingProgram,
     NotOneExecutable,
@@ -86,7 +87,7 @@ def _check_elf(file: Path, arch: str, profile: Profile) -> tuple[str, ...]:
         )
     if arch == machine_arch():  # another machine's libraries are not here
         check_libraries(file.name, read, profile)
-    return library_needs(read)
+    return library_needs(read, carried_libraries(file))
 
 
 def _check_script(file: Path, head: bytes, profile: Profile) -> tuple[tuple[str, ...], bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSegment
@@ -53,14 +53,23 @@ def read_elf(file: Path) -> Elf:
     Raises:
         Unrunnable: it is damaged, or no executable.
     """
+    with file.open("rb") as opened:
+        return parse_elf(opened, file.name)
+
+
+def parse_elf(opened: BinaryIO, name: str) -> Elf:
+    """Read the headers of an ELF file that is open, or in memory.
+
+    Raises:
+        Unrunnable: it is damaged, or no executable.
+    """
     try:
-        with file.open("rb") as opened:
-            elf = ELFFile(opened)
-            if elf["e_type"] not in ("ET_EXEC", "ET_DYN"):
-                raise Unrunnable(f"{file.name} is an ELF file but no executable", advice="Link it into one.")
-            return _read(elf)
+        elf = ELFFile(opened)
+        if elf["e_type"] not in ("ET_EXEC", "ET_DYN"):
+            raise Unrunnable(f"{name} is an ELF file but no executable", advice="Link it into one.")
+        return _read(elf)
     except (ELFError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
-        raise Unrunnable(f"the ELF headers of {file.name} can't be read: {error}", advice="Build it again.") from error
+        raise Unrunnable(f"the ELF headers of {name} can't be read: {error}", advice="Build it again.") from error
 
 
 def _read(elf: ELFFile) -> Elf:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from waystation_builder.errors import MissingLibrary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from waystation_builder.elf import Elf
     from waystation_builder.smoke import Profile
 
@@ -23,13 +25,17 @@ _CACHE_WORDS = {"x86_64": "x86-64", "aarch64": "AArch64", "i686": "libc6"}
 _PATIENCE_S = 30
 
 
-def library_needs(elf: Elf) -> tuple[str, ...]:
-    """Say what a dynamically linked executable needs: a C library, or its loader's path, and other libraries."""
+def library_needs(elf: Elf, carried: Iterable[Elf] = ()) -> tuple[str, ...]:
+    """Say what a dynamically linked executable needs: a C library, or its loader's path, and other libraries.
+
+    `carried`: the libraries that it brings with it, which run with the same C library.
+    """
     if elf.interpreter is None:
         return ()
     others = tuple(name for name in elf.libraries if not _OF_GLIBC.fullmatch(name))
-    if elf.glibc is not None:
-        return (f"glibc>={elf.glibc[0]}.{elf.glibc[1]}", *others)
+    glibc = max((one.glibc for one in (elf, *carried) if one.glibc is not None), default=None)
+    if glibc is not None:
+        return (f"glibc>={glibc[0]}.{glibc[1]}", *others)
     return (elf.interpreter, *(name for name in others if not name.startswith("libc.")))
 
 

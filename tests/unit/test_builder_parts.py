@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import time
 import tomllib
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import pytest
 
 from waystation_builder.bundlers import Wishes, choose
 from waystation_builder.bundlers.poetry_lock import poetry_requirements
+from waystation_builder.carried import carried_libraries
 from waystation_builder.elf import read_elf
 from waystation_builder.errors import MissingTool, NothingToBuild, Unnamed, Unrunnable
 from waystation_builder.identity import Identity, app_name, derivation_identity, read_identity
@@ -209,6 +212,36 @@ def test_an_executables_headers_say_what_it_needs() -> None:
     assert "libc.so.6" in ls.libraries
     assert library_needs(ls)[0].startswith("glibc>=2.")
     assert not any("libc.so" in need for need in library_needs(ls))
+
+
+def bundled(carried: bytes, *, is_packed: bool) -> bytes:
+    """An executable as PyInstaller leaves it: a loader, then an archive."""
+    content = zlib.compress(carried) if is_packed else carried
+    entry = struct.pack("!IIIIBc", 32, 0, len(content), len(carried), is_packed, b"b") + b"libcarried.so\0"
+    cookie = struct.pack(
+        "!8sIIII64s", b"MEI\x0c\x0b\x0a\x0b\x0e", len(content) + 32 + 88, len(content), 32, 311, b"libpython"
+    )
+    return Path("/bin/ls").read_bytes() + content + entry + cookie
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_the_libraries_that_an_executable_carries_say_what_c_library_it_needs(tmp_path: Path, is_packed: bool) -> None:
+    glibc = read_elf(Path("/bin/ls")).glibc
+    assert glibc
+    usual = b"GLIBC_%d.%d" % glibc
+    newer = Path("/bin/ls").read_bytes().replace(usual, b"GLIBC_9." + b"9" * (len(usual) - 8))
+    (tmp_path / "app").write_bytes(bundled(newer, is_packed=is_packed))
+    needs = library_needs(read_elf(tmp_path / "app"), carried_libraries(tmp_path / "app"))
+    assert needs[0] == f"glibc>=9.{'9' * (len(usual) - 8)}"
+
+
+def test_a_damaged_archive_carries_nothing_or_is_refused_in_words(tmp_path: Path) -> None:
+    whole = bundled(Path("/bin/ls").read_bytes(), is_packed=True)
+    (tmp_path / "app").write_bytes(whole[:-50])
+    assert not list(carried_libraries(tmp_path / "app"))
+    (tmp_path / "app").write_bytes(whole[:-200] + bytes(50) + whole[-150:])
+    with pytest.raises(Unrunnable, match=r"libcarried\.so, which it carries, can't be unpacked"):
+        list(carried_libraries(tmp_path / "app"))
 
 
 @pytest.mark.parametrize("length", [4, 40, 64, 100, 2000])
