@@ -205,6 +205,8 @@ def test_after_a_bucket_that_went_away_in_mid_upload_a_second_run_publishes(
     with proxy.toxic("limit_data", stream="upstream", bytes=1_000_000):
         broken = builder(*arguments)
     assert broken.status == 1
+    assert f"no answer from {proxy.endpoint_url}" in broken.err
+    assert "run it again" in broken.err
     assert bucket.keys() == []
     assert builder(*arguments).status == 0
     assert bucket.get(TARGET) == body

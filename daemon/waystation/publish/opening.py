@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from waystation.disk import Disk
-from waystation.errors import ReadOnlyOrigin
+from waystation.errors import OriginError, ReadOnlyOrigin
 from waystation.origin.opening import open_origin
 from waystation.origin.write_directory import DirectoryWriter
 from waystation.publish.publisher import Publisher
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from waystation.config import OriginSettings, Settings
     from waystation.origin.interface import OriginWriter
+
+_RUN_AGAIN = (
+    "Check that the origin is up and that [origin] url and endpoint_url are right, and run it again: what it began is "
+    "finished then."
+)
 
 
 def open_writer(origin: OriginSettings) -> OriginWriter:
@@ -38,6 +43,8 @@ def open_writer(origin: OriginSettings) -> OriginWriter:
 async def open_publisher(settings: Settings) -> AsyncIterator[Publisher]:
     """Open the way in for builders: what they publish through.
 
+    Of an origin that went away it says what a publisher must do: by itself nothing is asked again.
+
     Raises:
         ConfigError: the settings can't be used.
         ReadOnlyOrigin: the origin is read over HTTP.
@@ -46,6 +53,10 @@ async def open_publisher(settings: Settings) -> AsyncIterator[Publisher]:
     origin = open_origin(settings, Metrics())
     try:
         yield Publisher(origin, writer)
+    except OriginError as error:
+        if error.transient:
+            error.advice = _RUN_AGAIN
+        raise
     finally:
         await origin.close()
         await writer.close()
