@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -83,3 +84,29 @@ def test_a_name_that_no_bucket_can_have_is_told_the_rule(tmp_path: Path, url: st
 @pytest.mark.parametrize("url", ["s3://abc", f"s3://{'b' * 63}/prefix", "s3://my.bucket-1"])
 def test_a_name_that_a_bucket_can_have_is_taken(tmp_path: Path, url: str) -> None:
     assert complaint(tmp_path, f'[origin]\nurl = "{url}"') is None
+
+
+@pytest.mark.parametrize("key", ["origin.endpoint_url", "origin.url", "mirror.listen"])
+@pytest.mark.parametrize(
+    "url", ["http://u:{}@h/path?x", "http://u:{}@h:no", "ftp://u:{}@h", "http://u:{}@[h", "u:{}@h"]
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated_whatever_else_is_wrong_with_it(
+    tmp_path: Path, key: str, url: str
+) -> None:
+    section, name = key.split(".")
+    secret, file = "hunter-two", tmp_path / "waystation.toml"
+    value = url.format(secret)
+    file.write_text(f"[{section}]\n{name} = {json.dumps([value] if key == 'mirror.listen' else value)}\n")
+    refusals = []
+    with pytest.raises(ConfigError) as of_file:
+        load_settings(file, environment={})
+    refusals.append(of_file.value)
+    with pytest.raises(ConfigError) as of_variable:
+        load_settings(environment={f"WAYSTATION_{section}__{name}".upper(): value})
+    refusals.append(of_variable.value)
+    with pytest.raises(ConfigError) as of_flag:
+        load_settings(environment={}, flags=[f"{key}={value}"])
+    refusals.append(of_flag.value)
+    for refusal in refusals:
+        assert key in str(refusal)
+        assert secret not in f"{refusal} {refusal.advice}"

@@ -38,7 +38,7 @@ def load_settings(
     file = named or default_config_path()
     layers: list[tuple[str, dict[str, Any]]] = [(str(file), _read_file(file, must_exist=named is not None))]
     layers += [(name, _nested(keys, value)) for name, keys, value in _from_environment(environment)]
-    layers += [(f"--set {flag}", _from_flag(flag)) for flag in flags]
+    layers += [(f"--set {flag.partition('=')[0]}", _from_flag(flag)) for flag in flags]
     merged: dict[str, Any] = {}
     for _, values in layers:
         _merge(merged, values)

@@ -346,6 +346,8 @@ def _on_loopback(host: str | None) -> bool:
 
 
 def _check_http_url(value: str, schemes: tuple[str, ...]) -> None:
+    if "@" in value:  # first, so that no other refusal shows them
+        raise ValueError("credentials don't belong in a URL; use the AWS chain or credentials_file")
     try:
         parts = urlsplit(value)
         port_ok = parts.port is None or parts.port >= 0
@@ -353,5 +355,3 @@ def _check_http_url(value: str, schemes: tuple[str, ...]) -> None:
         raise ValueError(f'"{value}" is not a URL') from None
     if not port_ok or parts.scheme not in schemes or not parts.hostname or parts.path.strip("/") or parts.query:
         raise ValueError(f'"{value}" is not like "{schemes[0]}://host:port"')
-    if parts.username or parts.password:
-        raise ValueError("credentials don't belong in a URL; use the AWS chain or credentials_file")
