@@ -48,20 +48,20 @@ class Workshop:
     echo: bool
     """Show what the build writes, on standard error."""
 
-    def run(self, command: Sequence[str], *, extra: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
-        """Run a step of the build.
+    def run(self, command: Sequence[str], *, extra: Mapping[str, str] | None = None) -> None:
+        """Run a step of the build; `extra`: variables for it alone.
 
         Raises:
             MissingTool: there is no such program.
             BuildFailed: it ended with an error; its last lines come with it.
         """
         with self.log.open("ab") as log:
-            status = self._spawn(command, extra, cwd, stdout=None if self.echo else log, stderr=log)
+            status = self._spawn(command, extra or {}, stdout=None if self.echo else log, stderr=log)
         if status:
             words = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             raise BuildFailed(f"`{_shown(command)}` {words}", last_lines=last_lines(self.log))
 
-    def ask(self, command: Sequence[str], *, extra: Mapping[str, str] | None = None) -> str:
+    def ask(self, command: Sequence[str]) -> str:
         """Run a program of the build for what it prints.
 
         Raises:
@@ -69,20 +69,18 @@ class Workshop:
         """
         answer = self.scratch / "answer"
         with self.log.open("ab") as log, answer.open("wb") as stdout:
-            status = self._spawn(command, extra, None, stdout=stdout, stderr=log)
+            status = self._spawn(command, {}, stdout=stdout, stderr=log)
         if status:
             raise BuildFailed(f"`{_shown(command)}` ended with status {status}", last_lines=last_lines(self.log))
         return answer.read_bytes()[:_CAPTURED].decode(errors="replace").strip()
 
-    def _spawn(
-        self, command: Sequence[str], extra: Mapping[str, str] | None, cwd: Path | None, *, stdout: Any, stderr: Any
-    ) -> int:
-        environment = {**self.environment, **(extra or {})}
+    def _spawn(self, command: Sequence[str], extra: Mapping[str, str], *, stdout: Any, stderr: Any) -> int:
+        environment = {**self.environment, **extra}
         if shutil.which(command[0], path=environment.get("PATH")) is None:
             raise MissingTool(f"there is no {command[0]} on PATH", advice=f"Install {command[0]}, or correct PATH.")
         process = subprocess.Popen(  # noqa: S603
             list(command),
-            cwd=cwd or self.folder,
+            cwd=self.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stdout if stdout is not None else sys.stderr,

@@ -249,6 +249,15 @@ def test_a_folder_that_nothing_can_build_is_refused_in_words(builder: Builder) -
     line = builder.refused(builder("build", builder.project))
     assert "there is nothing in" in line
     assert "--command" in line
+    for bundler, lacking in (
+        ("pyinstaller", "names no command"),
+        ("command", "does not know how this folder is built"),
+    ):
+        named = ("--bundler", bundler, "--app", "hello", "--version", "1")
+        assert lacking in builder.refused(builder("build", builder.project, *named))
+    if shutil.which("nix"):
+        line = builder.refused(builder("build", builder.project, "--bundler", "nix"))
+        assert "the folder has neither a flake.nix nor a default.nix" in line
 
 
 def test_an_executable_for_another_machine_is_refused(builder: Builder) -> None:
@@ -466,7 +475,14 @@ def test_what_the_system_refuses_is_said_in_one_line(builder: Builder) -> None:
 
 
 def test_wrong_use_ends_with_status_2(builder: Builder) -> None:
-    for arguments in (("build", "--bundler", "none"), ("build", "--smoke-timeout", "0"), ("publish",), ("make",), ()):
+    for arguments in (
+        ("build", "--bundler", "none"),
+        ("build", "--bundler", "nix", "--command", COPY),
+        ("build", "--smoke-timeout", "0"),
+        ("publish",),
+        ("make",),
+        (),
+    ):
         done = builder(*arguments)
         assert done.status == 2
     done = builder.build("--version", "0.1 0", "--json")

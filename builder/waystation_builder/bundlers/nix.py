@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from waystation_builder.bundlers.wishes import DEFAULT_NIX_BUNDLER
 from waystation_builder.elf import MAGIC, read_elf
-from waystation_builder.errors import BuildFailed, NotOneExecutable, NotReproducible
+from waystation_builder.errors import BuildFailed, NothingToBuild, NotOneExecutable, NotReproducible
 from waystation_builder.identity import Identity, derivation_identity
 from waystation_builder.product import find_product
 
@@ -81,7 +81,13 @@ class Nix:
         return ["--impure", "--expr", self._expression(folder)]
 
     def _expression(self, folder: Path) -> str:
-        """Write what the file gives, called with no arguments where it is a function, as nix-build does."""
+        """Write what the file gives, called with no arguments where it is a function, as nix-build does.
+
+        Raises:
+            NothingToBuild: there is no such file.
+        """
+        if not (folder / _FILE).is_file():
+            raise NothingToBuild(f"the folder has neither a {_FLAKE} nor a {_FILE}, which the nix bundler builds")
         quoted = str(folder / _FILE).replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
         called = f'(let it = import (/. + "{quoted}"); in if builtins.isFunction it then it {{ }} else it)'
         return f"{called}.{self._attribute}" if self._attribute else called

@@ -40,7 +40,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         WrongUse: it is none.
     """
-    return _parser().parse_args(arguments)
+    asked = _parser().parse_args(arguments)
+    if "command" in asked and asked.command is not None and asked.bundler not in {"auto", "command"}:
+        raise WrongUse(f"--command is not what the {asked.bundler} bundler builds with", f"{PROGRAM} {asked.verb}")
+    return asked
 
 
 def order_of(asked: argparse.Namespace) -> Order:
