@@ -211,6 +211,7 @@ async def running_mirror(
             settings.mirror,
             origin_path=origin_path,
             origin_host="origin.example",
+            certified_host="origin.example",
             admission=parts.admission,
             catalog=parts.catalog,
             refresh_s=settings.catalog.refresh,

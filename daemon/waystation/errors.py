@@ -519,3 +519,11 @@ class TakeoverError(WaystationError):
 
     reason = "takeover"
     advice = 'See docs/install.md, "Failing open"; `waystation takeover status` shows what stands.'
+
+
+class NobodyAnswers(TakeoverError):
+    """There is no daemon here that could answer in the origin's stead."""
+
+
+class NoCgroup(TakeoverError):
+    """The cgroup whose connections are to be taken over does not exist."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from waystation.admin.catalog_verbs import catalog_verbs
+from waystation.admin.origin_verbs import origin_verbs
 from waystation.admin.prefetch_verbs import prefetch_verbs
 from waystation.admin.server import AdminServer
 from waystation.admin.station_verbs import station_verbs
@@ -120,8 +121,9 @@ class _Station:
         origin = parts.settings.origin
         self.mirror = Mirror(
             parts.settings.mirror,
-            origin_path=origin.bucket_path,
-            origin_host=origin.endpoint_host,
+            origin_path=origin.own_path,
+            origin_host=origin.own_host,
+            certified_host=origin.own_host if origin.own_scheme == "https" else None,
             admission=parts.admission,
             catalog=parts.catalog,
             refresh_s=parts.settings.catalog.refresh,
@@ -151,6 +153,7 @@ class _Station:
             (
                 *station_verbs(self.status, explainer),
                 *catalog_verbs(parts.catalog),
+                *origin_verbs(parts.origin, over_http=origin.http_base is not None),
                 *StoreVerbs(parts.store, parts.catalog, parts.admission, pins_changed=parts.prefetch.look).verbs(),
                 *prefetch_verbs(parts.admission, parts.prefetch.fetcher, parts.transfers),
             ),

@@ -291,5 +291,45 @@ def test_a_bucket_that_is_away_keeps_nobody_from_what_is_cached(site: Site) -> N
     assert fetch(site) == BODY
 
 
+def test_a_hub_s_own_url_is_taken_over_like_a_bucket_s(site: Site, tmp_path: Path) -> None:
+    hub = Station(tmp_path / "hub", site.station.config, host=BUCKET_4)
+    hub.config["mirror"] = {"listen": [hub.url], "allow_insecure": True, "hosts": ["bucket.test"]}
+    hub.config["store"] = {"path": str(hub.store), "min_free": "0"}
+    hub.config["admin"] = {"socket": str(hub.folder / "admin.sock")}
+    job = f"http://bucket.test:{hub.port}/artifacts/{TARGET}"
+    curl = in_nomad(f"exec curl -4 --silent --fail --max-time 20 {job}")
+    site.station.stop()
+    site.station.config["origin"] = {"url": f"http://bucket.test:{hub.port}/artifacts"}
+    with hub.process:
+        hub.start()
+        site.station.start()
+        on(site)
+        assert f'"{job}"' in site.waystation("stanza", TARGET).stdout
+        for _ in range(2):
+            assert subprocess.run(["sh", "-c", curl], capture_output=True, check=False).stdout == BODY
+        served = [
+            station.metric("waystation_requests_total", route="artifacts", code="200")
+            for station in (hub, site.station)
+        ]
+        assert served[1] == 2
+        assert site.takeover("off").returncode == 0
+        assert subprocess.run(["sh", "-c", curl], capture_output=True, check=False).stdout == BODY
+        assert site.station.metric("waystation_requests_total", route="artifacts", code="200") == 2
+        assert hub.metric("waystation_requests_total", route="artifacts", code="200") == served[0] + 1
+
+
+def test_a_server_that_can_t_be_listed_is_taken_over_only_where_that_is_wanted(site: Site) -> None:
+    """A public bucket read over HTTP: nobody can see what the mirror would refuse."""
+    site.station.stop()
+    site.station.config["origin"] = {"url": f"http://bucket.test:{PORT}/{site.bucket.name}"}
+    site.station.start()
+    refused = site.takeover("on")
+    assert (refused.returncode, "nobody can see what the mirror would refuse" in refused.stderr) == (1, True)
+    assert not ruleset()
+    assert site.takeover("on", "--force").returncode == 0
+    assert fetch(site) == BODY
+    assert site.served() == 1
+
+
 def without_counts(rules: str) -> str:
     return re.sub(r"packets \d+ bytes \d+", "", rules)

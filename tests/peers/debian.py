@@ -41,6 +41,7 @@ mkdir dev/pts dev/shm
 ln -s /proc/self/fd dev/fd
 mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
+mount --make-rshared /
 exec unshare --cgroup sh -ec 'mount -t cgroup2 cgroup2 sys/fs/cgroup; exec env -i container=test PATH="$0" \
   chroot . /lib/systemd/systemd --log-target=console --show-status=false --unit=multi-user.target' "$3"
 """

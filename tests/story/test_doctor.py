@@ -27,6 +27,7 @@ from peers.processes import clean_environment, free_port
 from peers.s3 import Keys
 from peers.station import running_station, s3_config, to_toml
 from waystation.cli.entry import run
+from waystation.config import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -437,6 +438,22 @@ def test_credentials_that_are_gone_or_open_to_all_are_found_without_asking_the_o
     status, (_, (level, _, says, _)) = found()
     assert (status, level) == (1, "failure")
     assert f"credentials_file {credentials} can't be read" in says
+
+
+def test_what_systemd_passes_to_the_daemon_alone_is_no_fault_and_a_wrong_name_among_it_is(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.config["origin"]["credentials_file"] = "%d/s3"
+    machine.config["mirror"] |= {"tls_cert": str(tmp_path / "tls.pem"), "tls_key": "%d/tls-key"}
+    monkeypatch.setattr(places, "PASSED_TO_THE_UNIT", tmp_path / "passed")
+    unseen = machine.run("config", "check")
+    assert unseen.returncode == 0, unseen.stdout
+    assert unseen.stdout.count("is the daemon's alone: not looked at from here") == 2
+    (tmp_path / "passed").mkdir()
+    seen = machine.run("config", "check")
+    assert seen.returncode == 1
+    assert f"credentials_file {tmp_path}/passed/s3 can't be read" in seen.stdout
+    assert f"tls_cert {tmp_path}/tls.pem can't be read" in seen.stdout
 
 
 @pytest.mark.parametrize(("manner", "words"), [("forgets", "lets several writers win"), ("refuses", "answers 501")])

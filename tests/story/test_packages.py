@@ -20,8 +20,9 @@ from packages.build import prepare
 from packages.pack import pack
 from packages.tree import HOME, lay_out
 from packages.verbs import program
-from peers import debian
+from peers import debian, provide
 from peers.processes import Process, wait_until
+from peers.s3 import Keys
 from stores import random_bytes
 from waystation.cli.entry import VERBS
 
@@ -43,6 +44,17 @@ url = "file:///srv/artifacts"
 [store]
 min_free = "0"
 """
+TAKING_OVER = """\
+[origin]
+url = "s3://artifacts"
+endpoint_url = "http://10.99.0.1:9000"
+credentials_file = "%d/s3"
+[store]
+min_free = "0"
+[takeover]
+enabled = true
+"""
+ROLL_BACK = ("disable", "--now", "waystation.socket", "waystation-https.socket", "waystation.service")
 ASK = "import sys, urllib.request as r; sys.stdout.buffer.write(r.urlopen(sys.argv[1], timeout=30).read())"
 LOAD = """\
 import collections, hashlib, json, pathlib, sys, threading, urllib.request
@@ -208,6 +220,44 @@ def test_a_machine_from_its_installation_to_its_purge(machine: Machine, tmp_path
     assert active(machine) == ("inactive", "inactive")
     assert traces(machine) == []
     assert machine.run("id", "--user", "--name", "waystation").stdout.strip() == "waystation"
+
+
+def test_the_units_take_the_bucket_over_with_keys_that_only_systemd_passes(machine: Machine, tmp_path: Path) -> None:
+    """Systemd 252, Debian 12's, shows them to ExecStart= alone; and it forgets the Exec lines of what is masked."""
+    machine.run("dpkg", "--install", "/root/old.deb")
+    keys = Keys("reader-of-the-test", "secret-of-the-test")
+    keys.write(machine.root / "etc/waystation/credentials")
+    (machine.root / "etc/waystation/waystation.toml").write_text(TAKING_OVER)
+    (machine.root / "etc/systemd/system/nomad.service").write_text("[Service]\nExecStart=/bin/sleep infinity\n")
+    subprocess.run(machine.beside("ip", "address", "add", "10.99.0.1/32", "dev", "lo"), check=True)
+    (tmp_path / "data/artifacts").mkdir(parents=True)
+    options: list[str | Path] = [
+        "--quiet",
+        "--certs-dir",
+        tmp_path / "none",
+        "--address",
+        "10.99.0.1:9000",
+        tmp_path / "data",
+    ]
+    owner = {"MINIO_ROOT_USER": keys.access, "MINIO_ROOT_PASSWORD": keys.secret, "MINIO_BROWSER": "off"}
+    minio = machine.beside(provide.binary(provide.MINIO), "server", *options)
+    with Process(minio, log=tmp_path / "minio.log", environment={**os.environ, **owner}) as server:
+        server.start()
+        machine.run("systemctl", "enable", "--now", "waystation.service")
+        assert "does not exist now" in machine.run("systemctl", "status", "waystation.service").stdout
+        machine.run("systemctl", "start", "nomad.service")
+        assert "leads to the mirror" in machine.run("waystation", "doctor").stdout
+        for event in ("waystation.service", "nomad.service"):
+            machine.run("systemctl", "restart", event)
+            assert "redirect to :4650" in machine.run("nft", "list", "ruleset").stdout
+        machine.run("systemctl", "reload", "waystation.service")
+        wait_until(lambda: json.loads(ask(machine, "/api/v1/status"))["reload"] is not None, "the reload")
+        assert json.loads(ask(machine, "/api/v1/status"))["reload"]["refused_because"] is None
+        machine.run("systemctl", *ROLL_BACK)
+        assert active(machine) == ("inactive", "inactive")
+        assert not machine.run("nft", "list", "ruleset").stdout
+        machine.run("systemctl", "restart", "nomad.service")
+        assert active(machine) == ("inactive", "inactive")
 
 
 def assert_nothing_is_compiled(machine: Machine) -> None:

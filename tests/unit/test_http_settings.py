@@ -14,20 +14,46 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("url", "base", "api"),
+    ("url", "base", "api", "path"),
     [
-        ("http://hub:4650/artifacts", "http://hub:4650/artifacts", "http://hub:4650/api/v1"),
-        ("https://hub/artifacts/", "https://hub/artifacts", "https://hub/api/v1"),
-        ("https://site/hub/artifacts", "https://site/hub/artifacts", "https://site/hub/api/v1"),
-        ("http://[::1]:3/artifacts", "http://[::1]:3/artifacts", "http://[::1]:3/api/v1"),
-        ("http://hub:4650", "http://hub:4650", None),
-        ("http://artifacts", "http://artifacts", None),
-        ("https://s3.example/bucket/a%20b", "https://s3.example/bucket/a%20b", None),
+        ("http://hub:4650/artifacts", "http://hub:4650/artifacts", "http://hub:4650/api/v1", "artifacts"),
+        ("https://hub/artifacts/", "https://hub/artifacts", "https://hub/api/v1", "artifacts"),
+        ("https://site/hub/artifacts", "https://site/hub/artifacts", "https://site/hub/api/v1", "hub/artifacts"),
+        ("http://[::1]:3/artifacts", "http://[::1]:3/artifacts", "http://[::1]:3/api/v1", "artifacts"),
+        ("http://hub:4650", "http://hub:4650", None, None),
+        ("http://artifacts", "http://artifacts", None, None),
+        ("https://s3.example/bucket/a%20b", "https://s3.example/bucket/a%20b", None, "bucket/a b"),
     ],
 )
-def test_keys_lie_below_the_url_and_a_hub_answers_beside_it(url: str, base: str, api: str | None) -> None:
+def test_keys_lie_below_the_url_and_a_hub_answers_beside_it(
+    url: str, base: str, api: str | None, path: str | None
+) -> None:
     settings = OriginSettings(url=url)
-    assert (settings.http_base, settings.hub_api, settings.folder, settings.bucket_path) == (base, api, None, None)
+    assert (settings.http_base, settings.hub_api, settings.folder) == (base, api, None)
+    assert (settings.own_base, settings.own_path) == (base, path)
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint_url", "base", "path", "host"),
+    [
+        ("s3://bkt/live/", "https://minio.test:9000/", "https://minio.test:9000/bkt/live", "bkt/live", "minio.test"),
+        ("s3://bkt", "http://10.0.0.9", "http://10.0.0.9/bkt", "bkt", "10.0.0.9"),
+        ("s3://bkt", None, None, "bkt", None),
+        ("file:///srv/artifacts", "http://minio.test:9000", None, None, None),
+        (
+            "http://hub.test:4650/artifacts",
+            "http://minio.test",
+            "http://hub.test:4650/artifacts",
+            "artifacts",
+            "hub.test",
+        ),
+    ],
+)
+def test_jobs_ask_the_origin_itself_at_a_url_of_its_own(
+    url: str, endpoint_url: str | None, base: str | None, path: str | None, host: str | None
+) -> None:
+    settings = OriginSettings(url=url, endpoint_url=endpoint_url)
+    assert (settings.own_base, settings.own_path, settings.own_host) == (base, path, host)
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,9 @@ def test_the_script_replaces_the_table_and_names_each_family_once() -> None:
 @pytest.mark.parametrize(
     ("url", "endpoint"),
     [
-        ("http://minio:9000", Endpoint("http", "minio", 9000)),
-        ("http://minio", Endpoint("http", "minio", 80)),
-        ("https://my.local.domain", Endpoint("https", "my.local.domain", 443)),
+        ("http://minio:9000/b", Endpoint("http", "minio", 9000)),
+        ("http://minio/b", Endpoint("http", "minio", 80)),
+        ("https://my.local.domain/b/live", Endpoint("https", "my.local.domain", 443)),
     ],
 )
 def test_the_endpoint_is_what_jobs_ask(url: str, endpoint: Endpoint) -> None:
@@ -66,8 +66,13 @@ def test_the_endpoint_is_what_jobs_ask(url: str, endpoint: Endpoint) -> None:
 
 
 def test_without_an_endpoint_there_is_nothing_to_take_over() -> None:
-    with pytest.raises(TakeoverError, match="no endpoint_url"):
+    with pytest.raises(TakeoverError, match="without an endpoint_url"):
         endpoint_of(None)
+
+
+def test_targets_at_the_root_of_a_server_are_not_taken_over() -> None:
+    with pytest.raises(TakeoverError, match="at the root of http://static:8080"):
+        endpoint_of("http://static:8080")
 
 
 def decided(

@@ -38,6 +38,11 @@ class AdminClient:
         """An `Explanation` as JSON has it."""
         return dict(await self._ask("/explain", target=target))
 
+    async def unvouched(self) -> dict[str, Any] | None:
+        """A `Count` of the keys that the mirror would refuse; None where there is nothing to count."""
+        count = await self._ask("/origin/unvouched")
+        return dict(count) if count else None
+
     async def change_log_level(self, level: str) -> str:
         """Log from this level on, until the daemon ends; return what it was before."""
         return str((await self._ask("/log-level", level=level))["before"])

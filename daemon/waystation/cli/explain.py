@@ -50,8 +50,8 @@ async def _explain(settings: Settings, target: str) -> dict[str, Any]:
     except NoDaemon:
         async with open_view(settings) as view:
             paths, hosts = (
-                Paths(settings.origin.bucket_path),
-                Hosts(settings.mirror.hosts, settings.origin.endpoint_host),
+                Paths(settings.origin.own_path),
+                Hosts(settings.mirror.hosts, settings.origin.own_host),
             )
             named = Directions(paths, hosts).name_in
             explainer = Explainer(view.admission, view.origin, named=named, meaning=status_code, daemon=None)

@@ -46,9 +46,8 @@ def stanza(
 
 async def _base(settings: Settings) -> str:
     """Find where this machine's jobs are to ask; who may not see whether the bucket is taken over gets the mirror."""
-    origin = settings.origin
-    if origin.endpoint_url and origin.bucket_path:
+    if settings.origin.own_base:
         with suppress(TakeoverError):
             if await Nft().standing():
-                return f"{origin.endpoint_url.rstrip('/')}/{origin.bucket_path}"
+                return settings.origin.own_base
     return mirror_base(*settings.mirror.listen)

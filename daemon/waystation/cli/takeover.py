@@ -1,33 +1,26 @@
 """`waystation takeover`: send jobs that use the bucket's own URL to the mirror, and give the address back."""
 
-import asyncio
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from waystation.admin.client import AdminClient
-from waystation.assembly import open_origin
-from waystation.catalog.unvouched import count_unvouched
 from waystation.cli.entry import PLAIN
 from waystation.cli.options import AsJson, ConfigFile, Overrides, read_settings
 from waystation.cli.output import counted, print_json, print_note, print_table
 from waystation.cli.running import run_verb
 from waystation.config import Settings
-from waystation.errors import ConfigError, DaemonError, OriginError, TakeoverError
+from waystation.errors import ConfigError, DaemonError, NobodyAnswers, NoCgroup, TakeoverError
 from waystation.model import Match, parse_match
 from waystation.takeover.nft import Nft
 from waystation.takeover.redirect import Answering, give_back, plan, take_over
 from waystation.takeover.ruleset import Redirect, Standing
-from waystation.telemetry.metrics import Metrics
 
 MatchOption = Annotated[
     str | None,
     typer.Option("--match", metavar="CGROUP", help='Whose connections; else [takeover] match. Or "user:NAME".'),
 ]
-
-COUNT_S = 30.0
-"""The unit waits for it, no longer than its TimeoutStartSec=."""
 
 app = typer.Typer(**PLAIN)
 
@@ -59,17 +52,24 @@ def on(
     """Redirect the origin's address to the mirror, replacing what stands; only while the daemon can serve."""
     settings = read_settings(config, overrides)
     wanted = _wanted(settings, match)
-    left = if_ready and not settings.takeover.enabled
-    redirect = None if left else run_verb(_on(settings, wanted, if_ready=if_ready, force=force))
+    try:
+        if if_ready:
+            _see_that_it_is_wanted(settings)
+        redirect = run_verb(_on(settings, wanted, force=force))
+    except (_NotWanted, NobodyAnswers, NoCgroup) as reason:
+        if not if_ready:
+            raise
+        if as_json:
+            print_json({"standing": False})
+        else:
+            print_note(f"Nothing is taken over: {reason}.")
+        return
+    addresses = sorted(map(str, redirect.addresses))
     if as_json:
-        print_json(_record(redirect))
-    elif left:
-        print_note("[takeover] enabled is not set: nothing is taken over.")
-    elif redirect is None:
-        print_note("The daemon here can't serve yet: nothing is taken over.")
+        print_json({"standing": True, "addresses": addresses, "port": redirect.port, "match": str(redirect.match)})
     else:
-        addresses = ", ".join(sorted(map(str, redirect.addresses)))
-        print_note(f"Port {redirect.port} of {addresses} now leads to the mirror, for {redirect.match}.")
+        shown = ", ".join(addresses)
+        print_note(f"Port {redirect.port} of {shown} now leads to the mirror, for {redirect.match}.")
 
 
 @app.command()
@@ -103,43 +103,39 @@ def _wanted(settings: Settings, match: str | None) -> Match:
         raise ConfigError(f"--match {match}: {error}", advice="Name Nomad's cgroup, or its user.") from error
 
 
-def _record(redirect: Redirect | None) -> dict[str, Any]:
-    if redirect is None:
-        return {"standing": False}
-    addresses = sorted(map(str, redirect.addresses))
-    return {"standing": True, "addresses": addresses, "port": redirect.port, "match": str(redirect.match)}
-
-
 def _row(rule: Standing) -> tuple[str, ...]:
     return ", ".join(rule.addresses), str(rule.port), str(rule.mirror_port), rule.match, str(rule.connections)
 
 
-async def _on(settings: Settings, match: Match, *, if_ready: bool, force: bool) -> Redirect | None:
+class _NotWanted(TakeoverError):
+    """The configuration leaves the address to the bucket."""
+
+
+def _see_that_it_is_wanted(settings: Settings) -> None:
+    if not settings.takeover.enabled:
+        raise _NotWanted("[takeover] enabled is not set")
+
+
+async def _on(settings: Settings, match: Match, *, force: bool) -> Redirect:
     daemon, nft = AdminClient(settings.admin.socket), Nft()
     try:
         station = await daemon.status()
-    except DaemonError:
-        if if_ready:
-            return None
-        raise
+    except DaemonError as error:
+        raise NobodyAnswers(str(error), advice=error.advice) from error
     if not station["ready"]:
-        if if_ready:
-            return None
-        raise TakeoverError(
+        raise NobodyAnswers(
             f"the daemon can't serve: {'; '.join(station['not_ready_because'])}",
             advice="Wait until /readyz answers 200, or give --if-ready.",
         )
-    redirect = await plan(settings.origin.endpoint_url, Answering.of(station), match)
+    redirect = await plan(settings.origin.own_base, Answering.of(station), match)
     if not force:
-        await _refuse_what_would_break(settings)
+        await _refuse_what_would_break(settings, daemon)
     await take_over(redirect, nft)
     if await _lives(daemon, station["pid"]):
         return redirect
     # It ended while the rule was on its way: its unit removed the rule before it stood.
     await give_back(nft)
-    if if_ready:
-        return None
-    raise TakeoverError("the daemon ended meanwhile: nothing is taken over", advice="Run this again.")
+    raise NobodyAnswers("the daemon ended meanwhile", advice="Run this again.")
 
 
 async def _lives(daemon: AdminClient, pid: int) -> bool:
@@ -149,28 +145,14 @@ async def _lives(daemon: AdminClient, pid: int) -> bool:
         return False
 
 
-async def _refuse_what_would_break(settings: Settings) -> None:
-    """What the mirror would refuse, the bucket would have served; a bucket that is away serves nothing."""
+async def _refuse_what_would_break(settings: Settings, daemon: AdminClient) -> None:
+    """What the mirror would refuse, the bucket would have served. The daemon counts: it has the bucket's keys."""
     if settings.catalog.missing_checksum == "pin-first":
         return
-    origin = open_origin(settings, Metrics())
-    try:
-        async with asyncio.timeout(COUNT_S):
-            count = await count_unvouched(origin)
-    except OriginError as error:
-        if error.transient:
-            return
-        raise
-    except TimeoutError as error:
+    count = await daemon.unvouched()
+    if count and count["unvouched"]:
         raise TakeoverError(
-            f"the bucket's keys could not be looked through within {COUNT_S:g} s",
-            advice="Run `waystation doctor` to see what the mirror would refuse, then allow pin-first or give --force.",
-        ) from error
-    finally:
-        await origin.close()
-    if count.unvouched:
-        raise TakeoverError(
-            f"{counted(count.unvouched, 'key')} of the bucket, such as {count.example}, would be refused by the mirror:"
-            " nothing vouches for them",
+            f"{counted(count['unvouched'], 'key')} of the bucket, such as {count['example']}, would be refused by the "
+            "mirror: nothing vouches for them",
             advice="Run `waystation adopt`, allow pin-first in [catalog] missing_checksum, or give --force.",
         )

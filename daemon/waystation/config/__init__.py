@@ -1,7 +1,7 @@
 """One settings model, and the way in which it is read."""
 
 from waystation.config.loading import ENV_PREFIX, load_settings
-from waystation.config.places import ENV_CONFIG, PASSED_TO_THE_UNIT, default_config_path
+from waystation.config.places import ENV_CONFIG, PASSED_TO_THE_UNIT, default_config_path, is_out_of_sight
 from waystation.config.settings import (
     NO_LIST,
     WILDCARDS,
@@ -40,6 +40,7 @@ __all__ = [
     "has_wildcards",
     "human_size",
     "is_loopback",
+    "is_out_of_sight",
     "load_settings",
     "parse_duration",
     "parse_size",

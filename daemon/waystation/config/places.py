@@ -57,6 +57,15 @@ def default_config_path() -> Path:
     return _xdg("XDG_CONFIG_HOME", ".config") / "waystation/waystation.toml" if _as_user() else SYSTEM_CONFIG
 
 
+def is_out_of_sight(file: Path | None) -> bool:
+    """Whether systemd passes this file to the daemon and not to us.
+
+    Before version 254 not even the unit's ExecStartPost= and ExecReload= see what its ExecStart= does.
+    """
+    passed = passed_file(file)
+    return file != passed and passed is not None and not os.access(passed.parent, os.X_OK)
+
+
 def passed_file(file: Path | None) -> Path | None:
     """Find ``%d/…`` in the folder that systemd passes; any other file is where it says."""
     if file and file.parts[0] == PASSED:

@@ -83,15 +83,30 @@ class OriginSettings(_Section):
         return f"{base}/api/v1" if last == "artifacts" and not base.endswith(":/") else None
 
     @property
-    def bucket_path(self) -> str | None:
-        """The path of a path-style URL of the bucket, ``<bucket>/<prefix>``; a folder has none."""
+    def own_base(self) -> str | None:
+        """What stands before the slash in front of each key where jobs ask the origin itself; None: not over HTTP."""
         parts = urlsplit(self.url)
-        return f"{parts.netloc}{parts.path}".rstrip("/") if parts.scheme == "s3" else None
+        if parts.scheme == "s3" and self.endpoint_url:
+            return f"{self.endpoint_url.rstrip('/')}/{parts.netloc}{parts.path}".rstrip("/")
+        return self.http_base
 
     @property
-    def endpoint_host(self) -> str | None:
-        """The host of `endpoint_url`: clients that are sent to the mirror in its place go on calling it so."""
-        return urlsplit(self.endpoint_url).hostname if self.endpoint_url else None
+    def own_scheme(self) -> str | None:
+        """What jobs speak with the origin itself: ``http`` or ``https``."""
+        return urlsplit(self.own_base).scheme if self.own_base else None
+
+    @property
+    def own_path(self) -> str | None:
+        """The path of `own_base`, or that of a path-style URL of the bucket; None: keys have no path in front."""
+        parts = urlsplit(self.url)
+        if parts.scheme == "s3":
+            return f"{parts.netloc}{parts.path}".rstrip("/")
+        return unquote(urlsplit(self.http_base).path).strip("/") or None if self.http_base else None
+
+    @property
+    def own_host(self) -> str | None:
+        """The host of `own_base`: clients that are sent to the mirror in its place go on calling it so."""
+        return urlsplit(self.own_base).hostname if self.own_base else None
 
     @field_validator("url")
     @classmethod

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from waystation.config import is_out_of_sight
 from waystation.doctor.finding import Finding, Level, failure_of
 from waystation.errors import CertificateError
 from waystation.mirror.certificate import read_certificate
@@ -32,6 +33,8 @@ class CertificateSeen:
 
     certificate: Certificate | None = None
     trouble: CertificateError | None = None
+    is_out_of_sight: bool = False
+    """Whether its files are passed to the daemon and to nobody else."""
     refused_because: str | None = None
     """Why a client that trusts what this machine trusts would end the handshake."""
 
@@ -50,9 +53,12 @@ class MirrorCertificate:
 
     def judge(self, seen: CertificateSeen) -> Iterator[Finding]:
         origin = self._settings.origin
-        secure_origin = (origin.endpoint_url or "").startswith("https:")
+        secure_origin = origin.own_scheme == "https"
         if seen.trouble is not None:
             yield failure_of(self.name, seen.trouble)
+            return
+        if seen.is_out_of_sight:
+            yield Finding(self.name, Level.OK, "its key is the daemon's alone: not looked at from here")
             return
         if seen.certificate is None:
             if secure_origin and self._settings.takeover.enabled:
@@ -62,8 +68,8 @@ class MirrorCertificate:
                 )
             return
         shown = seen.certificate
-        if secure_origin and origin.endpoint_host and not shown.covers(origin.endpoint_host):
-            says = f"it is for {', '.join(shown.names)}, and jobs call the bucket {origin.endpoint_host}"
+        if secure_origin and origin.own_host and not shown.covers(origin.own_host):
+            says = f"it is for {', '.join(shown.names)}, and jobs call the bucket {origin.own_host}"
             yield Finding(
                 self.name, Level.WARNING, says, "To take the bucket over, have one issued with that name too."
             )
@@ -84,6 +90,8 @@ class MirrorCertificate:
         files = self._settings.mirror.tls_files
         if files is None:
             return CertificateSeen()
+        if is_out_of_sight(self._settings.mirror.tls_cert) or is_out_of_sight(self._settings.mirror.tls_key):
+            return CertificateSeen(is_out_of_sight=True)
         try:
             certificate = read_certificate(*files, now=self._wall())
             server = server_context(*files)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from waystation.config import ENV_CONFIG, ENV_PREFIX, default_config_path
+from waystation.config import ENV_CONFIG, ENV_PREFIX, default_config_path, is_out_of_sight
 from waystation.doctor.finding import Finding, Level, failure_of
 from waystation.errors import ConfigError
 
@@ -28,6 +28,8 @@ class NamedFile:
     trouble: str | None
     """Why it can't be read."""
     mode: int = 0
+    is_out_of_sight: bool = False
+    """Whether it is passed to the daemon and to nobody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,11 @@ class Configuration:
         variables = f", with {seen.variables} from the environment" if seen.variables else ""
         yield Finding(self.name, Level.OK, source + variables)
         for named in seen.named:
-            if named.trouble:
+            if named.is_out_of_sight:
+                yield Finding(
+                    self.name, Level.OK, f"[origin] {named.key} is the daemon's alone: not looked at from here"
+                )
+            elif named.trouble:
                 says = f"[origin] {named.key} {named.path} can't be read: {named.trouble}"
                 yield Finding(
                     self.name, Level.FAILURE, says, f"Correct [origin] {named.key}, or let this user read it."
@@ -75,8 +81,14 @@ class Configuration:
         if isinstance(self._settings, ConfigError):
             return ConfigurationSeen(file, self._variables, ())
         origin = self._settings.origin
-        named = (("credentials_file", origin.credentials_path), ("ca_bundle", origin.ca_bundle))
-        return ConfigurationSeen(file, self._variables, tuple(_try(key, path) for key, path in named if path))
+        named = []
+        if origin.credentials_path and is_out_of_sight(origin.credentials_file):
+            named.append(NamedFile("credentials_file", origin.credentials_path, None, is_out_of_sight=True))
+        elif origin.credentials_path:
+            named.append(_try("credentials_file", origin.credentials_path))
+        if origin.ca_bundle:
+            named.append(_try("ca_bundle", origin.ca_bundle))
+        return ConfigurationSeen(file, self._variables, tuple(named))
 
 
 def _try(key: str, path: Path) -> NamedFile:

@@ -34,7 +34,7 @@ class _Pair:
 
 
 class Identity:
-    """What https clients are shown; `origin_host` is the name that jobs may use for the origin and the mirror alike."""
+    """What https clients are shown; `origin_host` is the name that jobs may use for an https origin and the mirror."""
 
     def __init__(self, origin_host: str | None, *, metrics: Metrics, wall: Callable[[], float] = time.time) -> None:
         self._origin_host = origin_host

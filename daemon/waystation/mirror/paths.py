@@ -59,7 +59,7 @@ _DESCRIPTIONS = ((CHECKSUM_SUFFIX, RouteName.CHECKSUM), (PIECES_SUFFIX, RouteNam
 
 
 class Paths:
-    """The mirror's paths; `bucket_path` is ``<bucket>/<prefix>`` where the origin is an S3 bucket."""
+    """The mirror's paths; `bucket_path` is that of the origin's own URL: ``<bucket>/<prefix>`` of an S3 bucket."""
 
     def __init__(self, bucket_path: str | None) -> None:
         bucket, _, prefix = (bucket_path or "").strip("/").partition("/")

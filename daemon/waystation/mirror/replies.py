@@ -91,6 +91,8 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.BadBundle: Meaning(500, "the file can't be published"),
     errors.DaemonError: Meaning(500, "the daemon can't be asked"),
     errors.TakeoverError: Meaning(500, "the redirect of the origin's address can't be changed"),
+    errors.NobodyAnswers: Meaning(500, "there is nobody to lead the origin's address to"),
+    errors.NoCgroup: Meaning(500, "the connections to be redirected can't be told from others"),
     errors.NoDaemon: Meaning(500, "no daemon runs here"),
     errors.NotAllowed: Meaning(500, "this user may not use the admin socket"),
     errors.CallRefused: Meaning(500, "the daemon can't do what it was told"),

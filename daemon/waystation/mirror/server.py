@@ -79,10 +79,11 @@ class Mirror:
         status: Callable[[], StationStatus],
         pieces_of: Callable[[Artifact], Awaitable[bytes]],
         origin_host: str | None = None,
+        certified_host: str | None = None,
     ) -> None:
         self._settings = settings
         self._limits = Limits.of(settings)
-        self._identity = Identity(origin_host, metrics=metrics)
+        self._identity = Identity(certified_host, metrics=metrics)
         self._handshakes = metrics.tls_handshakes
         self._store = store
         self._memory = SmallBlobs()

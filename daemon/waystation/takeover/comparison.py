@@ -41,7 +41,7 @@ async def look_at_takeover(settings: Settings, answering: Answering | None, nft:
     if rules is None or answering is None:
         return TakeoverSeen(None if rules is None else tuple(rules), answered=answering is not None)
     try:
-        wanted = await plan(settings.origin.endpoint_url, answering, parse_match(settings.takeover.match))
+        wanted = await plan(settings.origin.own_base, answering, parse_match(settings.takeover.match))
     except TakeoverError as error:
         return TakeoverSeen(tuple(rules), wrong=(str(error),))
     return TakeoverSeen(tuple(rules), wrong=tuple(differences(rules, wanted)))

@@ -28,17 +28,22 @@ class Endpoint:
     port: int
 
 
-def endpoint_of(url: str | None) -> Endpoint:
-    """Read ``[origin] endpoint_url``.
+def endpoint_of(own_base: str | None) -> Endpoint:
+    """Read what stands in front of each key in the URLs of jobs that ask the origin itself.
 
     Raises:
-        TakeoverError: there is none, so there is no address of the origin's own.
+        TakeoverError: nothing does, or no path: the mirror's root is its own.
     """
-    parts = urlsplit(url or "")
+    parts = urlsplit(own_base or "")
     if parts.hostname is None:
         raise TakeoverError(
-            "the origin has no endpoint_url, so no address of its own to take over",
-            advice="Takeover is for S3 servers at a site's own address; let jobs name the mirror otherwise.",
+            "the origin has no address of its own to take over: it is a folder, or a bucket without an endpoint_url",
+            advice="Takeover is for servers at a site's own address; let jobs name the mirror otherwise.",
+        )
+    if not parts.path.strip("/"):
+        raise TakeoverError(
+            f"targets lie at the root of {own_base}, where the mirror has paths of its own",
+            advice="Let them lie in a folder there that [origin] url names; or let jobs name the mirror.",
         )
     return Endpoint(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme])
 
@@ -86,7 +91,7 @@ def decide(
     if any(address in own and port == endpoint.port for address in addresses for _, _, port in sockets):
         raise TakeoverError(
             f"the origin {endpoint.host}:{endpoint.port} is this mirror itself: a request would go in a circle",
-            advice="Set [origin] endpoint_url to the bucket's own address.",
+            advice="Name the bucket's own address in [origin] endpoint_url, or the hub's in url.",
         )
     ports = {version: _port(sockets, endpoint.scheme, version) for version in (4, 6)}
     served = frozenset(address for address in addresses if ports[address.version] is not None)

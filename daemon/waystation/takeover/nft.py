@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from waystation.errors import TakeoverError
+from waystation.errors import NoCgroup, TakeoverError
 from waystation.takeover.ruleset import FAMILY, TABLE, Standing, parse_listing
 
 TIMEOUT_S = 10.0
@@ -21,6 +21,7 @@ class Nft:
         """Load a script in one transaction.
 
         Raises:
+            NoCgroup: the matched cgroup does not exist; nothing changed.
             TakeoverError: nft is not there, or refuses; nothing changed.
         """
         code, _, complaint = await self._run(("-f", "-"), script)
@@ -74,9 +75,9 @@ def _refused(complaint: str) -> TakeoverError:
     lines = [line.strip() for line in complaint.splitlines() if line.strip()]
     first = lines[0] if lines else "it gave no reason"
     if "cgroupv2 path fails" in complaint:
-        return TakeoverError(
-            f"nft refuses: {first}",
-            advice="That cgroup does not exist now: start Nomad first, or name its cgroup in [takeover] match.",
+        return NoCgroup(
+            "the matched cgroup does not exist now",
+            advice="Start Nomad first, or name its cgroup in [takeover] match.",
         )
     if "Operation not permitted" in complaint:
         return TakeoverError(f"nft refuses: {first}", advice="Run this as root: it needs CAP_NET_ADMIN.")

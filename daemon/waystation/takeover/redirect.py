@@ -46,13 +46,13 @@ class Answering:
         return cls(int(status["pid"]), tuple(status["listen"]), certificate.get("covers_origin") is True)
 
 
-async def plan(endpoint_url: str | None, answering: Answering, match: Match) -> Redirect:
+async def plan(own_base: str | None, answering: Answering, match: Match) -> Redirect:
     """Work out what redirects the origin's address to this daemon.
 
     Raises:
         TakeoverError: it would lead in a circle, or nobody would answer.
     """
-    endpoint = endpoint_of(endpoint_url)
+    endpoint = endpoint_of(own_base)
     addresses = await resolve(endpoint)
     user, cgroup = await asyncio.to_thread(_process, PROC / str(answering.pid))
     daemon = Daemon(user, cgroup, answering.listen, answering.covers_origin)
@@ -103,7 +103,7 @@ async def resolve(endpoint: Endpoint) -> frozenset[Address]:
     except OSError as error:
         raise TakeoverError(
             f"the origin's name {endpoint.host} has no address: {error.strerror}",
-            advice="Correct [origin] endpoint_url, or the machine's DNS.",
+            advice="Correct the name in [origin], or the machine's DNS.",
         ) from error
     return frozenset(ip_address(where[0]) for _, _, _, _, where in found)
 
