@@ -152,6 +152,13 @@ class Unavailable(OriginError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyQuestions(OriginError):
+    """So much is being asked of the origin at once that this is not asked as well."""
+
+    reason = "too_many_questions"
+    advice = "Ask again in a moment. The log's `peer` says who asks for so many names."
+
+
 class Unvouched(OriginError):
     """A hub has the object, and nothing that vouches for its bytes, so it gives none of them."""
 

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from asked import AskedOrigin
+from waystation.catalog import lookups
 from waystation.catalog.plain import PlainCatalog
 from waystation.catalog.vouching import VouchedBy
 from waystation.config import CatalogSettings
@@ -25,6 +26,7 @@ from waystation.errors import (
     OriginError,
     StoreUnusable,
     TargetChanged,
+    TooManyQuestions,
     UnknownTarget,
     Unreachable,
 )
@@ -414,6 +416,33 @@ async def test_a_late_answer_is_not_lost(bench: Bench, place: Place) -> None:
     bench.origin.asked.clear()
     assert (await catalog.resolve(TARGET)).etag == (await bench.origin.inner.head(TARGET)).etag
     assert bench.origin.total() == 0
+
+
+async def test_more_names_than_can_be_asked_for_at_once_are_refused_and_what_is_known_is_served(
+    bench: Bench, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "MOST_AT_ONCE", 3)
+    publish(place, BODY)
+    catalog = await bench.open()
+    known = await catalog.resolve(TARGET)
+    bench.later()
+    bench.origin.hush()
+    for number in range(3):  # each leaves at once, its question stays
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await catalog.resolve(TargetPath(f"app/made-up-{number}"))
+    async with asyncio.timeout(10):
+        with pytest.raises(TooManyQuestions):
+            await catalog.resolve(TargetPath("app/made-up-3"))
+        assert await catalog.resolve(TARGET) == known
+    joined = asyncio.create_task(catalog.resolve(TargetPath("app/made-up-0")))
+    assert not (await asyncio.wait({joined}, timeout=0.01))[0]
+    bench.origin.speak()
+    with pytest.raises(UnknownTarget):
+        await joined
+    await asyncio.gather(*catalog._lookups._running)
+    with pytest.raises(UnknownTarget):
+        await catalog.resolve(TargetPath("app/made-up-3"))
 
 
 async def test_an_origin_that_just_gave_no_answer_is_not_asked_for_every_request(bench: Bench, place: Place) -> None:

@@ -13,6 +13,7 @@ import pytest
 from asked import AskedOrigin
 from mirrors import World, running_mirror
 from waystation.errors import MalformedRequest, Unreachable
+from waystation.mirror import targets
 from waystation.mirror.targets import KEPT_PAGES, Asked, TargetPages, parse_query
 from waystation.model import TargetPath
 from waystation.origin.hub_pages import PAGE_TARGETS
@@ -185,3 +186,24 @@ async def test_of_pages_that_nobody_asks_for_any_more_few_are_kept(tmp_path: Pat
         assert len(pages._listings) == KEPT_PAGES
         assert Asked(prefix="0") not in pages._listings
         await pages.close()
+
+
+async def test_more_pages_than_can_be_made_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "MOST_AT_ONCE", 2)
+    async with running_mirror(tmp_path, refresh_s=3600) as world:
+        world.put("app/a", b"x")
+        assert names(await page(world, prefix="app/"))
+        origin = counting(world)
+        origin.hush()
+        waiting = [asyncio.create_task(page(world, prefix=f"{number}")) for number in range(2)]
+        async with asyncio.timeout(10):
+            while origin.asked["list 0"] + origin.asked["list 1"] < 2:
+                await origin.silent.wait()
+                await asyncio.sleep(0)
+        refused = await world.ask(f"{PATH}?prefix=other")
+        assert (refused.code, refused.headers["waystation-reason"]) == (503, "too_many_questions")
+        assert refused.headers["retry-after"]
+        assert names(await page(world, prefix="app/"))  # made already
+        origin.speak()
+        await asyncio.gather(*waiting)
+        await page(world, prefix="other")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from waystation.errors import WaystationError
+from waystation.errors import TooManyQuestions, WaystationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from waystation.catalog.remembered import Remembered
     from waystation.model import TargetPath
+
+MOST_AT_ONCE = 2048
+"""Questions go on when those who asked them leave: who asks for ever more names and leaves must not fill the memory."""
 
 
 class Lookup:
@@ -68,10 +71,16 @@ class Lookups:
         self._running: set[asyncio.Task[Remembered | WaystationError]] = set()
 
     def join(self, name: TargetPath, *, fresh: bool) -> Lookup:
-        """Share the latest question, or ask; `fresh`: only one that the origin has not been asked yet will do."""
+        """Share the latest question, or ask; `fresh`: only one that the origin has not been asked yet will do.
+
+        Raises:
+            TooManyQuestions: so many others are being asked.
+        """
         latest = self._latest.get(name)
         if latest is not None and not (fresh and latest.asking):
             return latest
+        if len(self._running) >= MOST_AT_ONCE:
+            raise TooManyQuestions(f"the origin is being asked for {MOST_AT_ONCE} other names")
         lookup = Lookup(lambda lookup: self._ask(name, lookup), deadline_s=self._deadline_s, after=latest)
         self._latest[name] = lookup
         self._running.add(lookup.task)

@@ -29,6 +29,7 @@ from waystation.errors import (
     RevisionChanged,
     TargetChanged,
     TooLarge,
+    TooManyQuestions,
     UnknownTarget,
     Unreachable,
     WaystationError,
@@ -119,7 +120,10 @@ class PlainCatalog:
         if known and self._stands(known):
             if not fresh and self._monotonic() < self._fresh_until.get(name, float("-inf")):
                 return _released(known)
-            lookup = self._lookups.join(name, fresh=fresh)
+            try:
+                lookup = self._lookups.join(name, fresh=fresh)
+            except TooManyQuestions:
+                return _released(known)
             if not await lookup.in_time():
                 return _released(self._memory.get(name) or known)
         else:

@@ -57,6 +57,7 @@ MEANINGS: dict[type[WaystationError], Meaning] = {
     errors.NotListable: Meaning(503, "the origin can't list its keys"),
     errors.NotWatchable: Meaning(503, "the origin does not tell what is new"),
     errors.Unavailable: Meaning(503, "the hub can't give this now, and the target is not cached"),
+    errors.TooManyQuestions: Meaning(503, "too much is asked of the origin at once"),
     errors.Redirected: Meaning(503, "the origin redirects, and no redirect is followed"),
     errors.Unvouched: Meaning(404, "the hub has the object, but nothing vouches for its bytes"),
     errors.RejectedByHub: Meaning(502, "the hub rejects what its own origin gave it"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from waystation.errors import MalformedRequest, WaystationError
+from waystation.errors import MalformedRequest, TooManyQuestions, WaystationError
 from waystation.model import MAX_TARGET_BYTES
 from waystation.origin.hub_pages import PAGE_TARGETS, Page, dump_page
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 KEPT_PAGES = 64
 """Of a page with names of common length some 40 KB each."""
+MOST_AT_ONCE = 256
+"""Pages that are being made; they go on when those who asked for them leave."""
 
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -60,10 +62,13 @@ class TargetPages:
             OriginError: the origin can't be listed now.
         """
         asked = parse_query(query)
-        listing = self._listings.pop(asked, None)
+        listing = self._listings.get(asked)
         if listing is None or self._monotonic() >= listing.fresh_until:
+            if sum(not each.made.done() for each in self._listings.values()) >= MOST_AT_ONCE:
+                raise TooManyQuestions(f"{MOST_AT_ONCE} other pages are being listed")
             listing = _Listing(asyncio.create_task(self._make(asked)))
             listing.made.add_done_callback(lambda _: self._made(asked, listing))
+        self._listings.pop(asked, None)
         self._listings[asked] = listing  # the one asked for last is the last to go
         self._let_go()
         # Whoever leaves must not take the listing with it: others may wait for it too.
