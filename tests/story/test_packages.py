@@ -244,7 +244,10 @@ def test_the_units_take_the_bucket_over_with_keys_that_only_systemd_passes(machi
     with Process(minio, log=tmp_path / "minio.log", environment={**os.environ, **owner}) as server:
         server.start()
         machine.run("systemctl", "enable", "--now", "waystation.service")
-        assert "does not exist now" in machine.run("systemctl", "status", "waystation.service").stdout
+        assert (
+            "Nothing is taken over: the matched cgroup does not exist now"
+            in machine.run("systemctl", "status", "waystation.service").stdout
+        )
         machine.run("systemctl", "start", "nomad.service")
         assert "leads to the mirror" in machine.run("waystation", "doctor").stdout
         for event in ("waystation.service", "nomad.service"):
