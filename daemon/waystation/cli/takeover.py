@@ -38,8 +38,8 @@ def on(
         bool,
         typer.Option(
             "--if-ready",
-            help="For units: do nothing, and succeed, where [takeover] enabled is not set, the daemon can't serve, or the "
-            "matched cgroup does not exist yet.",
+            help="For units: do nothing, and succeed, where [takeover] enabled is not set, the daemon can't serve, or "
+            "the matched cgroup does not exist yet.",
         ),
     ] = False,
     force: Annotated[
