@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import structlog
@@ -21,11 +21,13 @@ from mirrors import World, running_mirror
 from peers.evil_origin import MODIFIED, EvilOrigin, ok, said
 from peers.scripted_http import Answer, ScriptedHttp
 from stores import random_bytes
+from waystation.catalog import lookups
 from waystation.config import PrefetchSettings, TransferSettings
-from waystation.errors import NotListable, OriginError, Unreachable
+from waystation.errors import CallRefused, NotListable, OriginError, Unreachable
+from waystation.mirror import targets
 from waystation.model import Digest
 from waystation.origin import http_origin, resilient, s3_connection
-from waystation.prefetch import poller
+from waystation.prefetch import fetcher, poller
 from waystation.prefetch.subscriptions import Subscriptions
 
 Line = MutableMapping[str, Any]
@@ -224,8 +226,8 @@ async def facing(evil: EvilOrigin, folder: Path, lines: list[Line]) -> AsyncIter
             yield world
 
 
-def twisting(kind: Kind, trick: Callable[[Ask], Answer]) -> Callable[[Ask], Answer | None]:
-    return lambda ask: trick(ask) if ask.kind == kind and WARM not in ask.key else None
+def twisting(kind: Kind | Literal["all"], trick: Callable[[Ask], Answer]) -> Callable[[Ask], Answer | None]:
+    return lambda ask: trick(ask) if kind in (ask.kind, "all") and WARM not in ask.key else None
 
 
 def peak_bytes() -> int:
@@ -310,7 +312,7 @@ async def test_an_object_that_changes_between_two_ranges_is_refused(
     ("kind", "status"), [("small", 301), ("small", 307), ("bulk", 302), ("list", 303), ("bucket", 308)]
 )
 async def test_no_redirect_is_followed_wherever_it_leads(
-    tmp_path: Path, manner: Manner, kind: Kind, status: int, lines: list[Line]
+    tmp_path: Path, manner: Manner, kind: Kind | Literal["all"], status: int, lines: list[Line]
 ) -> None:
     """A cloud's metadata service, at a link-local address or behind a name, stands for all that only we reach."""
     with ScriptedHttp(lambda _: Answer(f"HTTP/1.1 200 OK\r\nContent-Length: {len(SECRET)}", SECRET)) as inside:
@@ -505,3 +507,80 @@ async def test_what_is_listed_and_subscribed_to_is_taken_note_of_up_to_a_number(
         assert polling.trouble is not None
         assert "more than 100 targets" in polling.trouble
         assert (polling.published, news) == (None, [])
+
+
+# --- nothing piles up behind it ------------------------------------------------------------------
+
+
+async def leave(world: World, path: str) -> None:
+    """Ask, and be gone before the answer."""
+    async with await world.connect() as client:
+        client.ask(path)
+        await client.writer.drain()
+
+
+@both
+async def test_questions_of_those_who_left_do_not_pile_up_and_what_is_known_is_served_meanwhile(
+    tmp_path: Path, manner: Manner, lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "MOST_AT_ONCE", 3)
+    evil = EvilOrigin(manner)
+    async with facing(evil, tmp_path, lines) as world:
+        evil.twist = lambda ask: silent(ask) if ask.kind == "small" else None
+        asking = world.parts.catalog._lookups._running
+        for number in range(3):
+            await leave(world, f"/artifacts/app/left-{number}-x86_64")
+            await world.until(lambda number=number: len(asking) == number + 1)  # type: ignore[misc]
+        began = time.monotonic()
+        answer = await world.ask(f"/artifacts/{NAME}")
+        assert (answer.code, answer.headers["waystation-reason"]) == (503, "too_many_questions")
+        assert answer.headers["retry-after"]
+        assert (await world.ask(f"/artifacts/{WARM}")).body == b"warm"
+        assert time.monotonic() - began < REQUEST_TIMEOUT_S
+        assert len(asking) == 3
+        await world.until(lambda: not asking)
+
+
+@both
+async def test_lists_for_those_who_left_do_not_pile_up(
+    tmp_path: Path, manner: Manner, lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "MOST_AT_ONCE", 2)
+    evil = EvilOrigin(manner)
+    async with facing(evil, tmp_path, lines) as world:
+        evil.twist = twisting("list", silent)
+        for number in range(2):
+            await leave(world, f"/api/v1/targets?prefix=left-{number}")
+            await world.until(lambda number=number: sum(ask.kind == "list" for ask in evil.asked) == number + 1)  # type: ignore[misc]
+        answer = await world.ask("/api/v1/targets")
+        assert (answer.code, answer.headers["waystation-reason"]) == (503, "too_many_questions")
+        assert sum(ask.kind == "list" for ask in evil.asked) == 2
+
+
+@both
+async def test_what_is_fetched_by_hand_does_not_pile_up(
+    tmp_path: Path, manner: Manner, lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetcher, "REMEMBERED_ASKS", 1)
+    evil = EvilOrigin(manner)
+    async with facing(evil, tmp_path, lines) as world:
+        evil.put("app/app-2-x86_64", BODY[::-1])
+        one, two = [await world.parts.admission.admit(name) for name in (NAME, "app/app-2-x86_64")]
+        evil.twist = twisting("bulk", silent)
+        world.parts.prefetch.fetcher.ask(one)
+        with pytest.raises(CallRefused, match="by hand already"):
+            world.parts.prefetch.fetcher.ask(two)
+        assert world.parts.prefetch.fetcher.ask(one).outcome is None
+        await world.parts.prefetch.fetcher.close()
+
+
+@both
+async def test_what_an_origin_does_not_have_is_asked_for_anew_each_time(
+    tmp_path: Path, manner: Manner, lines: list[Line]
+) -> None:
+    """A negative answer is remembered by nobody: what is published a moment later is there a moment later."""
+    evil = EvilOrigin(manner)
+    async with facing(evil, tmp_path, lines) as world:
+        assert (await world.ask("/artifacts/app/new-1-x86_64")).code == 404
+        evil.put("app/new-1-x86_64", b"now")
+        assert (await world.ask("/artifacts/app/new-1-x86_64")).body == b"now"

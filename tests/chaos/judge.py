@@ -50,6 +50,8 @@ class Judge:
                 break
             if not rest:
                 raise Wrong(f"no answer, but {request.due.value} was due")
+            if cut and not _is_whole(rest, request):
+                break
             rest, closed, code = self._answer(request, rest)
             if request.due is Due.END and not (closed and 400 <= code < 500):
                 raise Wrong(f"{code} {'with' if closed else 'without'} an end, but {request.due.value} was due")
@@ -100,6 +102,12 @@ class Judge:
             part = _RANGE.fullmatch(fields.get("content-range", ""))
             if not part or body != expected[int(part[1]) : int(part[2]) + 1] or int(part[3]) != len(expected):
                 raise Wrong(f"a range of {request.path} came with other bytes than it says")
+
+
+def _is_whole(rest: bytes, request: Request) -> bool:
+    head, end, body = rest.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\nContent-Length: (\d+)", head)
+    return bool(end) and (request.is_head or length is None or len(body) >= int(length[1]))
 
 
 def _length(fields: Mapping[str, str]) -> int:

@@ -6,7 +6,8 @@ import pytest
 
 from waystation.errors import NoChecksum, NoRoom, Unreachable
 from waystation.model import Priority, TargetPath
-from waystation.prefetch.queue import FIRST_WAIT_S, LONGEST_ORIGIN_WAIT_S, LONGEST_WAIT_S, Queue
+from waystation.origin.breaker import Breaker
+from waystation.prefetch.queue import FIRST_ORIGIN_WAIT_S, FIRST_WAIT_S, LONGEST_ORIGIN_WAIT_S, LONGEST_WAIT_S, Queue
 
 A, B, C = (TargetPath(f"app/app-{version}-x86_64") for version in "123")
 AWAY = Unreachable("the origin is away")
@@ -121,3 +122,30 @@ def test_news_of_a_target_end_its_waiting() -> None:
     queue.failed(A, NoChecksum("nothing vouches for it"), 0)
     queue.forgive([A, C])
     assert queue.next(0) == A
+
+
+def test_prefetching_stops_before_the_circuit_opens_and_goes_on_after_it_has_closed() -> None:
+    """The first to give way: clients go on asking until the circuit opens, and are the first to ask again."""
+    queue, breaker = queue_of(A, B), Breaker(randomly=lambda: 0.0)
+    queue.next(0)
+    queue.failed(A, AWAY, now=0)
+    breaker.failed(0)
+    assert queue.next(0.5) is None
+    assert breaker.admit(0.5) is None
+    while breaker.state(0.5) == "closed":
+        breaker.failed(0.5)
+    named_s = breaker.retry_after_s(0.5)
+    assert named_s is not None
+    assert queue.next(FIRST_ORIGIN_WAIT_S) == A
+    queue.failed(A, Unreachable("the circuit is open", retry_after_s=named_s), now=FIRST_ORIGIN_WAIT_S)
+    assert (queue.wait_s(FIRST_ORIGIN_WAIT_S) or 0.0) >= named_s
+
+
+@pytest.mark.parametrize(("randomly", "expected"), [(0.0, 10.0), (0.5, 12.5), (1.0, 15.0)])
+def test_a_time_that_a_hub_names_to_all_is_never_cut_short_and_ends_for_each_at_another_moment(
+    randomly: float, expected: float
+) -> None:
+    queue = queue_of(A, randomly=randomly)
+    queue.next(0)
+    queue.failed(A, Unreachable("busy", retry_after_s=10.0), now=0)
+    assert queue.wait_s(0) == expected

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from waystation.config.places import ENV_CONFIG, default_config_path
 from waystation.config.settings import Settings
 from waystation.errors import ConfigError
+from waystation.model import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,8 +38,8 @@ def load_settings(
     named = path or (Path(environment[ENV_CONFIG]) if environment.get(ENV_CONFIG) else None)
     file = named or default_config_path()
     layers: list[tuple[str, dict[str, Any]]] = [(str(file), _read_file(file, must_exist=named is not None))]
-    layers += [(name, _nested(keys, value)) for name, keys, value in _from_environment(environment)]
-    layers += [(f"--set {flag.partition('=')[0]}", _from_flag(flag)) for flag in flags]
+    layers += [(name, _nested(keys, _text(name, value))) for name, keys, value in _from_environment(environment)]
+    layers += [(f"--set {flag.partition('=')[0]}", _from_flag(_text("--set", flag))) for flag in flags]
     merged: dict[str, Any] = {}
     for _, values in layers:
         _merge(merged, values)
@@ -59,7 +60,9 @@ def _read_file(file: Path, *, must_exist: bool) -> dict[str, Any]:
         detail = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(f"{file}: can't be read: {detail}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+        raise ConfigError(f"{file}: not valid TOML: {printable(str(error))}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: not valid TOML: it is nested too deeply") from None
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, list[str], str]]:
@@ -68,6 +71,15 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, list[st
         for name in sorted(environment)
         if name.startswith(ENV_PREFIX) and name != ENV_CONFIG
     ]
+
+
+def _text(place: str, value: str) -> str:
+    """Take what was given in the bytes of the command line or the environment, which need not be UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{place}: what was given is not UTF-8") from None
+    return value
 
 
 def _from_flag(flag: str) -> dict[str, Any]:
@@ -83,7 +95,7 @@ def _nested(keys: list[str], value: str) -> dict[str, Any]:
     if value.startswith(("[", "{")):
         try:
             nested = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             nested = value
     elif tuple(keys) in _LISTS:
         nested = [part.strip() for part in value.split(",") if part.strip()]
@@ -110,14 +122,15 @@ def _explain(error: ValidationError, layers: list[tuple[str, dict[str, Any]]]) -
     key = _key(location)
     place = _place(layers, location)
     if first["type"] == "extra_forbidden":
-        return ConfigError(f"{place}: unknown key '{key}'")
+        return ConfigError(printable(f"{place}: unknown key '{key}'"))
     if first["type"] == "missing":
         return ConfigError(f"{place}: {key} is not there, and it has no default")
-    message = _EXPECTED.get(first["type"], first["msg"]).format_map(first.get("ctx", {})).removeprefix("Value error, ")
+    expected = _EXPECTED.get(first["type"])
+    message = expected.format_map(first.get("ctx", {})) if expected else first["msg"].removeprefix("Value error, ")
     given = first["input"]
     may_hold_a_secret = "secret" in key or "@" in str(given)
     shown = f", not {given!r}" if isinstance(given, str | int | float) and not may_hold_a_secret else ""
-    return ConfigError(f"{place}: {key}: {message}{shown}")
+    return ConfigError(printable(f"{place}: {key}: {message}{shown}"))
 
 
 def _place(layers: list[tuple[str, dict[str, Any]]], location: tuple[int | str, ...]) -> str:

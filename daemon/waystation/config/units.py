@@ -9,6 +9,7 @@ for _power, _letter in enumerate("kmgt", start=1):
     _SIZE_UNITS[f"{_letter}b"] = 1000**_power
     _SIZE_UNITS[f"{_letter}ib"] = 1024**_power
 _STEP, _UNITS = 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_TOO_MUCH = 2.0**63
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -28,7 +29,10 @@ def parse_size(value: object) -> int:
     if not match or match[2].lower() not in _SIZE_UNITS:
         raise ValueError('not a size: write it like "20GiB", "500MB" or a whole number of bytes')
     unit = _SIZE_UNITS[match[2].lower()]
-    return int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit
+    size_bytes = float(match[1]) * unit
+    if size_bytes >= _TOO_MUCH:
+        raise ValueError("so large a size means nothing")
+    return int(size_bytes) if "." in match[1] else int(match[1]) * unit
 
 
 def human_size(size_bytes: float) -> str:
@@ -50,4 +54,7 @@ def parse_duration(value: object) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|[smhd]?)", text)
     if not match:
         raise ValueError('not a duration: write it like "30s", "500ms", "5m", "7d" or a number of seconds')
-    return float(match[1]) * _DURATION_UNITS[match[2] or "s"]
+    seconds = float(match[1]) * _DURATION_UNITS[match[2] or "s"]
+    if seconds >= _TOO_MUCH:
+        raise ValueError("so long a duration means nothing")
+    return seconds

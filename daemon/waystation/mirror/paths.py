@@ -15,6 +15,9 @@ from waystation.model import CHECKSUM_SUFFIX, PIECES_SUFFIX
 MAX_PATH_BYTES = 4096
 """A target has at most 1024 bytes; percent-encoding triples them."""
 
+_KNOWN_LENGTH = 512
+"""Longer ones are not kept: a thousand of a client's making would take as much memory as it likes."""
+
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _HEX = re.compile(r"[0-9A-Fa-f]{64}")
@@ -75,7 +78,7 @@ class Paths:
             DirectoryAsked: the query is go-getter's question for a folder.
             NotAnArtifact: there is nothing of that kind here.
         """
-        return self._known(target)
+        return self._known(target) if len(target) <= _KNOWN_LENGTH else self._find(target)
 
     def _find(self, target: str) -> Route:
         raw, question, query = target.partition("?")

@@ -29,6 +29,9 @@ BASE_ADVICE = "A hub's targets lie below /artifacts: correct [origin] url."
 NAME_ADVICE = "Add this name to the hub's [mirror] hosts, or ask the hub by its address in [origin] url."
 NO_SUCH_KEY_CODES = frozenset({"NoSuchKey", "KeyTooLongError", "XMinioInvalidObjectName"})
 
+MOST_RETRY_AFTER_S = 300.0
+"""So long a hub may have itself be left in peace."""
+
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
 _REASON = re.compile(r"[a-z_]{1,40}")
 _SECONDS = re.compile(r"[0-9]{1,4}")
@@ -110,6 +113,6 @@ def _of_hub(key: str, refusal: Refusal, said: str) -> OriginError:
     elif refusal.reason == OriginLoop.reason:
         error = OriginLoop(f"the hub says that asking for '{key}' leads in a circle ({said})")
     else:
-        wait_s = float(retry_after) if _SECONDS.fullmatch(retry_after) else None
+        wait_s = min(float(retry_after), MOST_RETRY_AFTER_S) if _SECONDS.fullmatch(retry_after) else None
         error = Unavailable(f"the hub can't give '{key}' now ({said})", retry_after_s=wait_s)
     return error

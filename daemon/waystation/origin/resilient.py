@@ -102,8 +102,13 @@ class ResilientOrigin:
 
     async def source(self, key: str, *, if_match: str | None) -> Source:
         self._health.refuse_while_open()
-        async with self._in_use() as inner:
-            return _WatchedSource(await inner.source(key, if_match=if_match), self._health)
+        try:
+            async with self._in_use() as inner, asyncio.timeout(self._deadline_s):
+                return _WatchedSource(await inner.source(key, if_match=if_match), self._health)
+        except TimeoutError as error:
+            late = Unreachable(f"the way to '{key}' was not found within {self._deadline_s:g} s")
+            self._health.failed("range", late)
+            raise late from error
 
     @asynccontextmanager
     async def changes(self, prefix: str) -> AsyncIterator[AsyncIterator[str]]:

@@ -116,6 +116,7 @@ class S3Connection:
             )
         except botocore_errors.BotoCoreError as error:
             raise NoCredentials(f"no client for the origin: {type(error).__name__}") from error
+        client.meta.events.register_last("before-parameter-build.s3", _stay_in_the_region)
         return cls(settings, client, ready, region, stack)
 
     async def close(self) -> None:
@@ -247,7 +248,12 @@ class S3Connection:
         elif code in _ELSEWHERE:
             error = Unreachable(f"{self._endpoint} answered {said} for {what}", advice=REGION_ADVICE)
         elif HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            error = redirected(what, status, _header(response, "location"), advice=REGION_ADVICE)
+            location = _header(response, "location")
+            error = (
+                redirected(what, status, location, advice=REGION_ADVICE)
+                if location
+                else Unreachable(f"{self._endpoint} answered {said} for {what}", advice=REGION_ADVICE)
+            )
         elif code in NO_SUCH_KEY_CODES or status == HTTPStatus.NOT_FOUND:
             error = Missing(f"the origin has no {what} ({said})")
         elif code == "RequestTimeTooSkewed":
@@ -262,6 +268,14 @@ class S3Connection:
 
     def _no_bucket(self) -> Unreachable:
         return Unreachable(f"there is no bucket '{self.bucket}' at {self._endpoint}", advice=NO_BUCKET_ADVICE)
+
+
+def _stay_in_the_region(context: dict[str, Any], **_: Any) -> None:
+    """Let botocore believe that it has looked for the bucket elsewhere already.
+
+    It would ask the bucket where it is, and where that answer is a redirect too ask again, until the stack ends.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def split_url(url: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ Other S3 servers don't know it, and answer such a GET with a list or an error.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -52,8 +53,11 @@ async def listen(s3: S3Connection, prefix: str, *, connect_timeout_s: float) -> 
                 URL(url, encoded=True), headers=dict(request.headers), ssl=s3.tls or True, allow_redirects=False
             )
             try:
-                response = await asking
-            except aiohttp.SocketTimeoutError as error:
+                async with asyncio.timeout(SILENCE_S):  # for all of the head, however it drips
+                    response = await asking
+            except aiohttp.ConnectionTimeoutError:
+                raise
+            except TimeoutError as error:
                 # It took the question, so it is there: that is no reason for others not to ask it.
                 raise NotWatchable(
                     f"the origin gave no sign of notifications within {SILENCE_S} s", advice=SILENT_ADVICE

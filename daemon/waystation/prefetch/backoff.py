@@ -20,6 +20,10 @@ def backoff_s(first_s: float, failures: int, longest_s: float, *, at_random: flo
     return min(first_s * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), longest_s) * (1 - at_random / 2)
 
 
-def named_wait_s(error: WaystationError) -> float:
-    """Tell how long the origin, or its circuit breaker, asks to be left alone; 0: it did not say."""
-    return (error.retry_after_s if isinstance(error, Unreachable | Unavailable) else None) or 0.0
+def named_wait_s(error: WaystationError, *, at_random: float) -> float:
+    """Tell how long the origin, or its circuit breaker, asks to be left alone, and up to half as long again.
+
+    A hub names the same time to all whose hub it is. 0: nobody said.
+    """
+    named_s = (error.retry_after_s if isinstance(error, Unreachable | Unavailable) else None) or 0.0
+    return named_s * (1 + at_random / 2)

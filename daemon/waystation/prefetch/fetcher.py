@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from waystation.errors import TransferError, WaystationError
+from waystation.errors import CallRefused, TransferError, WaystationError
 from waystation.model import CacheResult, Priority
 
 if TYPE_CHECKING:
@@ -117,9 +117,17 @@ class Fetcher:
     # --- by hand -------------------------------------------------------------------------------
 
     def ask(self, artifact: Artifact) -> Asked:
-        """Fetch an artifact now, as for a client: not queueing, and not sparing the disk as prefetching does."""
+        """Fetch an artifact now, as for a client: not queueing, and not sparing the disk as prefetching does.
+
+        Raises:
+            CallRefused: so many are being fetched by hand already.
+        """
         asked = self._asked.pop(artifact.digest, None)
         if asked is None or asked.outcome is not None:
+            if len(self._asking) >= REMEMBERED_ASKS:
+                raise CallRefused(
+                    f"{REMEMBERED_ASKS} targets are being fetched by hand already", advice="Wait for them."
+                )
             asked = Asked(artifact)
             task = asyncio.create_task(self._fetch_asked(asked), name=f"prefetch {artifact.target} by hand")
             self._asking.add(task)

@@ -156,8 +156,9 @@ class Poller:
             log.warning("poll_failed", reason=error.reason, detail=str(error), advice=error.advice)
         self.trouble = str(error)
         longest_s = max(LONGEST_BACKOFF_S, self._refresh_s)
-        wait_s = backoff_s(FIRST_BACKOFF_S, self._failures, longest_s, at_random=self._randomly())
-        return max(SHORTEST_PAUSE_S, named_wait_s(error), wait_s)
+        at_random = self._randomly()
+        wait_s = backoff_s(FIRST_BACKOFF_S, self._failures, longest_s, at_random=at_random)
+        return max(SHORTEST_PAUSE_S, named_wait_s(error, at_random=at_random), wait_s)
 
 
 def _check_number(found: set[TargetPath]) -> None:

@@ -122,10 +122,10 @@ class Queue:
         item.error = error
         if isinstance(error, OriginError) and error.transient:
             self._origin_losses += 1
-            wait_s = backoff_s(
-                FIRST_ORIGIN_WAIT_S, self._origin_losses, LONGEST_ORIGIN_WAIT_S, at_random=self._randomly()
-            )
-            self._origin_away_until = max(self._origin_away_until, now + max(wait_s, named_wait_s(error)))
+            at_random = self._randomly()
+            wait_s = backoff_s(FIRST_ORIGIN_WAIT_S, self._origin_losses, LONGEST_ORIGIN_WAIT_S, at_random=at_random)
+            wait_s = max(wait_s, named_wait_s(error, at_random=at_random))
+            self._origin_away_until = max(self._origin_away_until, now + wait_s)
         else:
             self._origin_losses = 0
             item.failures += 1

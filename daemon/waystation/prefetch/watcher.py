@@ -22,7 +22,7 @@ log = structlog.get_logger()
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
 UNAVAILABLE_S = 600.0
-"""How long until an origin that can't tell, or must not tell us, is asked again."""
+"""How long at least until an origin that can't tell, or must not tell us, is asked again."""
 
 
 class Watcher:
@@ -53,15 +53,16 @@ class Watcher:
                 if self.state != "unavailable":
                     log.warning("notifications_unavailable", detail=str(error), advice=error.advice)
                 self.state = "unavailable"
-                await asyncio.sleep(UNAVAILABLE_S)
+                await asyncio.sleep(UNAVAILABLE_S * (1 + self._randomly() / 2))
                 continue
             if self.state == "on":
                 failures = 0
                 log.info("notifications_interrupted", reason=error.reason, detail=str(error))
             self.state = "connecting"
             failures += 1
-            wait_s = backoff_s(FIRST_BACKOFF_S, failures, LONGEST_BACKOFF_S, at_random=self._randomly())
-            await asyncio.sleep(max(named_wait_s(error), wait_s))
+            at_random = self._randomly()
+            wait_s = backoff_s(FIRST_BACKOFF_S, failures, LONGEST_BACKOFF_S, at_random=at_random)
+            await asyncio.sleep(max(named_wait_s(error, at_random=at_random), wait_s))
 
     async def _listen(self) -> OriginError:
         """Listen to one stream; return why it ended."""

@@ -40,6 +40,12 @@ def _use(level: str) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]))
 
 
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False, use_rich=False)
+)
+"""Without local variables: those may be keys, or whatever a client sent."""
+
+
 def configure_logs(level: str = "info", style: Literal["auto", "json", "console"] = "auto") -> None:
     """Send every log line to standard error; libraries' own warnings go the same way."""
     as_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
@@ -49,9 +55,11 @@ def configure_logs(level: str = "info", style: Literal["auto", "json", "console"
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     ending: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_TRACEBACKS, structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     structlog.configure(
         processors=[*shared, *ending],
