@@ -51,7 +51,7 @@ class Judge:
             if not rest:
                 raise Wrong(f"no answer, but {request.due.value} was due")
             if cut and not _is_whole(rest, request):
-                break
+                return
             rest, closed, code = self._answer(request, rest)
             if request.due is Due.END and not (closed and 400 <= code < 500):
                 raise Wrong(f"{code} {'with' if closed else 'without'} an end, but {request.due.value} was due")

@@ -264,9 +264,16 @@ class Connection(asyncio.Protocol):
         self._enter(Phase.IDLE if self._inbox.is_empty else Phase.READING)
 
     def finish(self, *, linger: bool = False) -> None:
-        """Close behind what was written; `linger`: drop what the client still sends for a moment first."""
+        """Close behind what was written; `linger`: drop what the client still sends for a moment first.
+
+        So it is for who has sent more already: closing over that would reset the connection, and the answer with it.
+        """
         self.closing = True
-        if linger and self._transport.can_write_eof() and not self._transport.is_closing():
+        if (
+            (linger or not self._inbox.is_empty)
+            and self._transport.can_write_eof()
+            and not self._transport.is_closing()
+        ):
             self._enter(Phase.LINGERING)
             with suppress(OSError):  # reset by the client, which the transport is yet to be told
                 self._transport.write_eof()
