@@ -35,6 +35,7 @@ MOST_RETRY_AFTER_S = 300.0
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
 _REASON = re.compile(r"[a-z_]{1,40}")
 _SECONDS = re.compile(r"[0-9]{1,4}")
+_OPENS_A_DOOR = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
 _SHOWN = 200
 
 
@@ -86,8 +87,8 @@ def _elsewhere(key: str, refusal: Refusal) -> OriginError:
 
 
 def redirected(what: str, status: int, location: str, *, advice: str | None = None) -> Redirected:
-    """Say where an answer would have sent us."""
-    to = printable(location[:_SHOWN]) or "nowhere"
+    """Say where an answer would have sent us; not with which query or name, which may open the door by themselves."""
+    to = printable(_OPENS_A_DOOR.sub("", location)[:_SHOWN]) or "nowhere"
     return Redirected(f"the origin redirects {what} to {to} ({status}), and no redirect is followed", advice=advice)
 
 
