@@ -6,6 +6,8 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from secrecy import made_up
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,6 +39,7 @@ def write(leaf: trustme.LeafCert, pair: Pair) -> None:
     pair.cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     pair.key.touch(mode=0o600)
     leaf.private_key_pem.write_to_path(str(pair.key))
+    made_up(pair.key.read_text().splitlines()[1])
 
 
 def trusting(authority: trustme.CA) -> ssl.SSLContext:

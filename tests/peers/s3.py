@@ -28,17 +28,21 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """An access key and its secret."""
+    """An access key and its secret, and for a session a token."""
 
     access: str
     secret: str
+    token: str = ""
 
     def __post_init__(self) -> None:
         made_up(self.secret)
+        if self.token:
+            made_up(self.token)
 
     def write(self, file: Path) -> Path:
         """Write them as the AWS tools' own credentials file."""
-        file.write_text(f"[default]\naws_access_key_id = {self.access}\naws_secret_access_key = {self.secret}\n")
+        token = f"aws_session_token = {self.token}\n" if self.token else ""
+        file.write_text(f"[default]\naws_access_key_id = {self.access}\naws_secret_access_key = {self.secret}\n{token}")
         file.chmod(0o600)
         return file
 

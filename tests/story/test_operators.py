@@ -21,6 +21,7 @@ import structlog
 
 from peers.processes import wait_until
 from peers.station import running_station
+from secrecy import search
 from waystation.cli.entry import run
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Command:
         verb = len(arguments) if "--" not in arguments else arguments.index("--")
         done = run([*arguments[:verb], "--config", str(self.station.config_file), *arguments[verb:]])
         out, self.err = self.capture.readouterr()
+        search(out + self.err, f"waystation {arguments[0]}")
         assert done == status, self.err
         return out
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from peers.station import Station, s3_config
+from peers.s3 import Keys
+from peers.station import Station, running_station, s3_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,3 +50,30 @@ def test_nobody_of_its_own_user_may_look_into_it() -> None:
     for code, expected in (("", "1"), (forbid, "0")):
         told = subprocess.run([sys.executable, "-c", code + DUMPABLE], capture_output=True, text=True, check=True)
         assert told.stdout.strip() == expected
+
+
+def test_keys_and_token_of_a_session_are_told_nowhere_not_even_at_the_debug_level(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    session = Keys(bucket.server.keys.access, bucket.server.keys.secret, token="a-token-" + "5e55" * 8)
+    config = {**s3_config(bucket, tmp_path, keys=session), "log": {"level": "debug"}}
+    with running_station(tmp_path / "station", config, ready=False) as station:  # searches its log and its title, ended
+        refused = station.artifact("app/app-1-x86_64")
+        assert (refused.code, refused.headers["Waystation-Reason"]) == (503, "origin_denied")
+        told = [station.get(path).body.decode() for path in ("/readyz", "/api/v1/status", "/metrics")]
+        for arguments in (
+            ["status", "--json"],
+            ["doctor", "--json"],
+            ["list"],
+        ):
+            done = subprocess.run(  # searched as it is read
+                [sys.executable, "-m", "waystation", *arguments, "--config", station.config_file],
+                env=station.environment,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            told.append(done.stdout + done.stderr)
+        assert all(told)
+        assert any(line["level"] == "debug" for line in station.log_lines("admin_call"))

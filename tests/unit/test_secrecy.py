@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from peers.processes import Process
+from peers.processes import Process, wait_until
 from peers.s3 import Keys
 from secrecy import SecretTold, search
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TELL = "import sys; print('waystation:', sys.argv[1])"
 
@@ -37,6 +35,8 @@ def test_a_secret_in_a_log_or_a_process_title_is_found(tmp_path: Path) -> None:
         [sys.executable, "-c", "import time; time.sleep(60)", "waystation", keys.secret], log=tmp_path / "log2"
     )
     shows.start()
+    title = Path(f"/proc/{shows.pid}/cmdline")
+    wait_until(lambda: title.read_bytes().startswith(os.fsencode(f"{sys.executable}\0-c\0")), "the leash is off")
     with pytest.raises(SecretTold):
         shows.__exit__(None, None, None)
     assert not shows.running
