@@ -110,3 +110,18 @@ def test_credentials_in_a_url_are_refused_and_not_repeated_whatever_else_is_wron
     for refusal in refusals:
         assert key in str(refusal)
         assert secret not in f"{refusal} {refusal.advice}"
+
+
+@pytest.mark.parametrize("key", ["origin.credentials_file", "origin.ca_bundle", "mirror.tls_cert", "mirror.tls_key"])
+@pytest.mark.parametrize(
+    "content", ["[default]\naws_secret_access_key = hunter-two\n", "-----BEGIN KEY-----hunter-two"]
+)
+def test_a_key_that_stands_where_its_file_is_to_be_named_is_refused_and_not_repeated(
+    tmp_path: Path, key: str, content: str
+) -> None:
+    section, name = key.split(".")
+    file = tmp_path / "waystation.toml"
+    file.write_text(f"[{section}]\n{name} = {json.dumps(content)}\n{BESIDE.get(key, '')}\n")
+    with pytest.raises(ConfigError, match="expected the path of a file") as refusal:
+        load_settings(file, environment={})
+    assert "hunter-two" not in str(refusal.value)

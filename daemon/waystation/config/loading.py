@@ -128,7 +128,7 @@ def _explain(error: ValidationError, layers: list[tuple[str, dict[str, Any]]]) -
     expected = _EXPECTED.get(first["type"])
     message = expected.format_map(first.get("ctx", {})) if expected else first["msg"].removeprefix("Value error, ")
     given = first["input"]
-    may_hold_a_secret = "secret" in key or "@" in str(given)
+    may_hold_a_secret = "secret" in key or any(sign in str(given) for sign in ("@", "\n", "-----BEGIN"))
     shown = f", not {given!r}" if isinstance(given, str | int | float) and not may_hold_a_secret else ""
     return ConfigError(printable(f"{place}: {key}: {message}{shown}"))
 

@@ -38,6 +38,16 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
+def _named(value: object) -> object:
+    """Let a file be named only: what belongs into it, a key perhaps, would come back in every refusal."""
+    if isinstance(value, str) and ("\n" in value or "-----BEGIN" in value):
+        raise ValueError("expected the path of a file, and it is what belongs into one")
+    return value
+
+
+File = Annotated[Path, BeforeValidator(_named)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,8 +59,8 @@ class OriginSettings(_Section):
     endpoint_url: str | None = None
     region: str | None = None
     addressing_style: Literal["path", "virtual", "auto"] = "path"
-    ca_bundle: Path | None = None
-    credentials_file: Path | None = None
+    ca_bundle: File | None = None
+    credentials_file: File | None = None
     max_connections: int = Field(default=32, ge=1, le=1024)
     connect_timeout: PositiveDuration = 3.0
     request_timeout: PositiveDuration = 10.0
@@ -145,9 +155,9 @@ class CatalogSettings(_Section):
 class MirrorSettings(_Section):
     """The HTTP face."""
 
-    tls_cert: Path | None = None
+    tls_cert: File | None = None
     """The certificate, and behind it those of its issuers, in PEM."""
-    tls_key: Path | None = Field(default=None, validate_default=True)
+    tls_key: File | None = Field(default=None, validate_default=True)
     allow_insecure: bool = False
     """Whether other machines may be spoken to without TLS."""
     listen: tuple[str, ...] = Field(default=("http://127.0.0.1:4650",), min_length=1)
