@@ -194,7 +194,9 @@ ANSWERED: dict[type[WaystationError], Callable[[Scene], Awaitable[Told]]] = {
     errors.MalformedChecksum: malformed,
     errors.TargetChanged: changed,
     errors.Denied: fault(errors.Denied("the origin says 403")),
+    errors.ClockRefused: fault(errors.ClockRefused("this machine's clock is off")),
     errors.NoCredentials: fault(errors.NoCredentials("there are none")),
+    errors.TooManyQuestions: fault(errors.TooManyQuestions("too much is asked")),
     errors.Unreachable: fault(errors.Unreachable("connection refused")),
     errors.Unvouched: fault(errors.Unvouched("the hub has it, and nobody vouches for it")),
     errors.Redirected: fault(errors.Redirected("the origin redirects to another host")),
@@ -212,7 +214,7 @@ AS_THE_LAST_TIME: dict[type[WaystationError], Callable[[Scene], Awaitable[Told]]
     errors.PieceMismatch: piece_mismatch,
     errors.LayerMismatch: layer_mismatch,
     errors.RevisionChanged: while_fetching(f"source {NAME}", errors.RevisionChanged("it was replaced")),
-    errors.TooLarge: while_fetching(f"get {NAME}.pieces", errors.TooLarge("more than 1 MiB")),
+    errors.TooLarge: while_fetching(f"source {NAME}", errors.TooLarge("more than 1 MiB")),
     errors.RejectedByHub: while_fetching(f"source {NAME}", errors.RejectedByHub("the hub says 502")),
     errors.Unavailable: while_fetching(f"source {NAME}", errors.Unavailable("the hub says 503")),
     errors.StoreUnusable: store_unusable,
@@ -245,6 +247,8 @@ ELSEWHERE = {
     errors.ChangesMissed,
     errors.NotListable,
     errors.NotWatchable,
+    # only another machine's address holds too many; tests/netns/peers_of_a_hub.py has it
+    errors.TooManyConnections,
     # only a port that speaks TLS answers so, and no target is asked for there
     errors.PlainHttp,
     # the mirror's own table says of these that no request can lead to them
