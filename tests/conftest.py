@@ -41,7 +41,8 @@ _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy"}
 _bucket_numbers = itertools.count(1)
 
 
-hypothesis.settings.register_profile("shared", deadline=None)  # how long an example takes is the machine's business
+# how long an example takes is the machine's business
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("shared")
 
 

@@ -229,6 +229,7 @@ def test_any_answer_of_an_origin_is_understood_or_is_an_error_of_the_origin(tmp_
             await catalog.close()
 
         @few
+        @example(small=Answer("HTTP/1.1 200 X\r\nLast-Modified: 1E20\r\nContent-Length: 0"), page=LISTED)
         @given(small=answers(f"{'0' * 64}\n".encode()), page=answers(listed))
         @example(
             small=Answer(

@@ -61,7 +61,7 @@ _NO_CREDENTIALS = (
     botocore_errors.SSOError,
 )
 
-_NOT_S3 = (ResponseParserError, KeyError, ValueError, TypeError, AttributeError, OverflowError)
+_NOT_S3 = (ResponseParserError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError)
 """What botocore, and whoever reads what it gives, raise over an answer without what S3's have, or with other words."""
 
 
