@@ -12,6 +12,7 @@ import pytest
 from admins import running_admin
 from asked import AskedOrigin
 from waystation import errors
+from waystation.catalog.plain import PlainCatalog
 from waystation.cli.explanation import explanation_rows
 from waystation.config import MirrorSettings
 from waystation.errors import WaystationError
@@ -111,6 +112,9 @@ def while_fetching(call: str, error: errors.OriginError) -> Callable[[Scene], Aw
     async def scenario(scene: Scene) -> Told:
         scene.world.put(NAME, DATA, pieces=True)
         await scene.world.parts.admission.admit(NAME)
+        catalog = scene.world.parts.catalog
+        assert isinstance(catalog, PlainCatalog)
+        catalog._just_read.take(f"{NAME}.pieces")  # as after a while
         scene.origin.faults[call] = error
         assert await scene.get() >= 400
         scene.origin.faults.clear()

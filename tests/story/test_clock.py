@@ -11,6 +11,7 @@ import http.client
 import random
 import time
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,11 +20,12 @@ from peers.processes import wait_until
 from peers.station import Station, s3_config
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from peers.s3 import Bucket
 
 LIBRARY = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)
+SHARED = Path("/dev/shm")  # noqa: S108 - the library's own place
 JUMPS = {"an hour on": 3600, "an hour back": -3600, "a year on": 365 * 86400, "a year back": -365 * 86400}
 MIB = 1024 * 1024
 
@@ -55,8 +57,11 @@ class Clock:
 
 
 @pytest.fixture
-def clock(tmp_path: Path) -> Clock:
-    return Clock(tmp_path)
+def clock(tmp_path: Path) -> Iterator[Clock]:
+    before = set(SHARED.glob("*faketime*"))
+    yield Clock(tmp_path)
+    for left in set(SHARED.glob("*faketime*")) - before:  # of daemons that were killed
+        left.unlink(missing_ok=True)
 
 
 def put(folder: Path, target: str, body: bytes) -> None:
