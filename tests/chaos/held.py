@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SETTLES_WITHIN_S = 60.0
 _LOOKS = 5
+_SCRUBS = 1
+"""So many descriptors come and go while nobody asks for anything: the scrub's, on the blob that it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,10 @@ def settled(station: Station) -> Held:
             raise AssertionError(f"it does not come to rest: {look(station)}")
         working = station.metric("waystation_flights") or station.metric("waystation_connections") > 1
         now = look(station).descriptors
-        same = same + 1 if not working and now == before else 0
-        before = now
+        if working or abs(now - before) > _SCRUBS:
+            same, before = 0, now
+        else:
+            same += 1
         time.sleep(0.2)
     return look(station)
 
